@@ -1,0 +1,1 @@
+"""Shipped weights and the code that finds, verifies, restores and saves them."""

@@ -1,0 +1,1 @@
+"""Loops over bases and windows (Numba). Wrappers check their arguments, kernels trust them."""

@@ -1,0 +1,1 @@
+"""Sorted intervals in, file out: each writer works on a temporary file and renames it when it is whole."""
