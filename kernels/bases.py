@@ -14,7 +14,7 @@ LETTERS = np.frombuffer(b"ACGTN.", dtype=np.uint8)
 
 def _table() -> np.ndarray:
     table = np.full(256, _INVALID, dtype=np.uint8)
-    for letter in b"RYSWKMBDHVN*-":
+    for letter in b"RYSWKMBDHVN":
         table[letter] = AMBIGUOUS
     for code, letters in enumerate((b"A", b"C", b"G", b"TU")):
         for letter in letters:
@@ -25,4 +25,4 @@ def _table() -> np.ndarray:
 
 
 CODE = _table()
-"""uint8 (256,): the code of every byte; 255 where a byte is no IUPAC letter in either case, ``*`` or ``-``."""
+"""uint8 (256,): the code of every byte; 255 where a byte is no IUPAC letter in either case."""

@@ -89,10 +89,8 @@ class Grid:
         """``(first, count)`` of the grid windows that lie wholly inside ``[start, end)``."""
         total = self.count(length)
         first = -(-start // self.step)
-        last = (end - self.window) // self.step if end < length else total - 1
-        if total and first >= total - 1 and start <= length - self.window and end >= length:
-            first = min(first, total - 1)  # only the anchored tail window fits
-        return (first, last - first + 1) if total and last >= first else (first, 0)
+        stop = total if end >= length else (end - self.window) // self.step + 1
+        return first, max(0, stop - first) if start <= length - self.window else 0
 
 
 @dataclasses.dataclass(frozen=True)
