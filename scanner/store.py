@@ -1,0 +1,446 @@
+"""ScoreStore: the resumable scores of one run, with the plan that fixes them.
+
+::
+
+    plan.json          what decides a score, written before the first window is scanned
+    scores/            zarr v3 array, float32 (windows, 2), NaN = not scored, one write-chunk a part
+    parts/<id>.json    the mark of a part, written after its chunk: the only truth about what is done
+    partial/<id>       finished batches of a part that was interrupted, gone once the part is written
+
+Everything goes through TensorStore, whose writes are atomic on a local folder (temporary file, fsync, rename) and on
+object stores alike. Whether a chunk exists is never asked: chunks that are all NaN are not written, and a chunk may
+outlive the crash that kept its mark from being written. A mark carries the SHA-256 of the scores, so a chunk that
+rotted, was cut short or deleted counts as missing and is scanned again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from mirscan.types import STRANDS, IncompleteError, InputError, Plan
+
+_REMOTE = ("gs://", "s3://", "memory://")
+_DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
+
+
+class ScoreStore:
+    """Scores of one run, part by part. Made by `create_or_open` or `open`; safe to share between threads.
+
+    Attributes
+    ----------
+    url : str
+        Local folder, or ``gs://``, ``s3://``, ``memory://`` URL.
+    plan : Plan
+        What decides the scores, as recorded by whoever created the store.
+    """
+
+    def __init__(self, url: str, plan: Plan, digest: str, documents: Any, array: Any) -> None:
+        self.url = url
+        self.plan = plan
+        self._digest = digest
+        self._documents = documents
+        self._array = array
+
+    @classmethod
+    def create_or_open(cls, url: str | os.PathLike[str], plan: Plan, fresh: bool = False) -> ScoreStore:
+        """Create the store of ``plan``, or resume the one that is there.
+
+        Any number of processes may do this at once: one of them writes the plan, all compare theirs with it.
+
+        Parameters
+        ----------
+        url : str or path
+            Local folder (made where absent), or ``gs://``, ``s3://``, ``memory://`` URL.
+        plan : Plan
+            What this run would compute.
+        fresh : bool
+            Delete the store that is there first (see `remove_store`).
+
+        Raises
+        ------
+        InputError
+            If the store belongs to another plan (naming the field that differs) or cannot be written.
+        IncompleteError
+            If the disk is full.
+        """
+        url = os.fspath(url)
+        if fresh:
+            remove_store(url)
+        with _explained(url):
+            documents = _open_documents(url)
+            there = documents.read("plan.json").result()
+            if there.state == "missing":
+                # Conditional on absence: of several creators, one wins and the others read what it wrote.
+                mine = plan.to_json().encode()
+                documents.write("plan.json", mine, if_equal=there.stamp.generation).result()
+                there = documents.read("plan.json").result()
+            store = cls._of_document(url, documents, there.value, create=True)
+        # A plan that went through JSON: tuples in `selection` have become lists, as in the stored one.
+        difference = store.plan.difference(Plan.from_json(plan.to_json()))
+        if difference is not None:
+            raise InputError(f"{url} holds another run ({difference}); use --fresh or another --store")
+        return store
+
+    @classmethod
+    def open(cls, url: str | os.PathLike[str]) -> ScoreStore:
+        """Open a store that is there, to read it.
+
+        Raises
+        ------
+        InputError
+            If ``url`` is no store, or one that this version cannot read.
+        """
+        url = os.fspath(url)
+        with _explained(url):
+            documents = _open_documents(url)
+            there = documents.read("plan.json").result()
+            if there.state == "missing":
+                raise InputError(f"{url} is no score store (it holds no plan.json); give the folder of a scan")
+            return cls._of_document(url, documents, there.value, create=False)
+
+    @classmethod
+    def _of_document(cls, url: str, documents: Any, document: bytes, create: bool) -> ScoreStore:
+        try:
+            plan = Plan.from_json(document.decode())
+        except (UnicodeDecodeError, InputError) as error:
+            raise InputError(f"{url}: {error}") from error
+        return cls(url, plan, hashlib.sha256(document).hexdigest(), documents, _open_array(documents, plan, create))
+
+    def write(self, part: int, scores: np.ndarray, seconds: float = 0.0) -> None:
+        """Write one finished part: first its chunk, then its mark.
+
+        Parameters
+        ----------
+        part : int
+            Number of the part.
+        scores : ndarray of float32 (windows of the part, 2)
+            Strands in the order of `mirscan.types.STRANDS`; NaN = not scored.
+        seconds : float
+            Time that the part took, for the record.
+
+        Raises
+        ------
+        ValueError
+            If the shape is not that of the part, or a score is infinite.
+        IncompleteError
+            If the disk is full.
+        """
+        start, stop = self.plan.bounds(self._valid(part))
+        scores = _canonical(scores)
+        if scores.shape != (stop - start, len(STRANDS)):
+            raise ValueError(f"part {part}: scores of shape {scores.shape}, expected {(stop - start, len(STRANDS))}")
+        if np.isinf(scores).any():
+            raise ValueError(
+                f"part {part}: infinite score at window {start + int(np.argwhere(np.isinf(scores))[0, 0])}"
+            )
+        mark = {
+            "part": part,
+            "plan": self._digest,
+            "sha256": hashlib.sha256(scores.tobytes()).hexdigest(),
+            "scores": int(np.isfinite(scores).sum()),
+            "seconds": round(seconds, 3),
+        }
+        with _explained(self.url):
+            self._array[start:stop].write(scores).result()
+            self._documents.write(_mark(part), json.dumps(mark).encode()).result()
+            self._documents.write(_partial(part), None).result()
+
+    def read(self, part: int) -> np.ndarray:
+        """Scores of one finished part, float32 (windows of the part, 2), checked against its mark.
+
+        Raises
+        ------
+        IncompleteError
+            If the part is not done, or its bytes are damaged.
+        """
+        ((_, scores),) = self._checked([self._valid(part)], self._marks())
+        if scores is None:
+            raise self._incomplete([part])
+        return scores
+
+    def iter_scores(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield ``(part, scores)`` in order, each checked against its mark; two parts are held at a time.
+
+        Raises
+        ------
+        IncompleteError
+            If a part is not done, or its bytes are damaged.
+        """
+        marks = self._marks()
+        if len(marks) < self.plan.parts:
+            raise self._incomplete([part for part in range(self.plan.parts) if part not in marks])
+        for part, scores in self._checked(range(self.plan.parts), marks):
+            if scores is None:
+                raise self._incomplete([part])
+            yield part, scores
+
+    def missing(self, verify: bool = True) -> list[int]:
+        """Numbers of the parts that are still to be scanned.
+
+        Parameters
+        ----------
+        verify : bool
+            Read every marked part and count it as missing when its bytes are not those that were written; False
+            looks at the marks only.
+        """
+        marks = self._marks()
+        if not verify:
+            return [part for part in range(self.plan.parts) if part not in marks]
+        return [part for part, scores in self._checked(range(self.plan.parts), marks) if scores is None]
+
+    def finish(self) -> None:
+        """Make sure that every part is there and whole, and drop what interrupted parts left behind.
+
+        Raises
+        ------
+        IncompleteError
+            If parts are missing, naming the first of them.
+        """
+        missing = self.missing()
+        if missing:
+            raise self._incomplete(missing)
+        with _explained(self.url):
+            for key in self._keys("partial/"):
+                self._documents.write(key, None).result()
+
+    def save_partial(self, part: int, done_batches: int, scores: np.ndarray) -> None:
+        """Keep the finished batches of an interrupted part; a later call for the part replaces them.
+
+        Parameters
+        ----------
+        part : int
+            Number of the part.
+        done_batches : int
+            How many batches are finished, in the order that the plan fixes (steps of ``plan.compiled_rows``).
+        scores : ndarray of float32 (rows, 2)
+            Their scores; any number of rows up to those of the part.
+        """
+        start, stop = self.plan.bounds(self._valid(part))
+        scores = _canonical(scores)
+        if scores.ndim != 2 or scores.shape[1] != len(STRANDS) or len(scores) > stop - start:
+            raise ValueError(
+                f"part {part}: partial scores of shape {scores.shape}, expected at most {stop - start} rows"
+            )
+        head = {"plan": self._digest, "part": part, "done_batches": done_batches}
+        body = json.dumps(head).encode() + b"\n" + scores.tobytes()
+        with _explained(self.url):
+            self._documents.write(_partial(part), hashlib.sha256(body).digest() + body).result()
+
+    def load_partial(self, part: int) -> tuple[int, np.ndarray] | None:
+        """What `save_partial` kept, as ``(done_batches, scores)``; None when there is nothing, or nothing whole."""
+        with _explained(self.url):
+            value = cast(bytes, self._documents.read(_partial(self._valid(part))).result().value)
+        checksum, body = value[:32], value[32:]
+        if hashlib.sha256(body).digest() != checksum:
+            return None
+        head, _, data = body.partition(b"\n")
+        document = json.loads(head)
+        if document["plan"] != self._digest or document["part"] != part:
+            return None
+        return document["done_batches"], np.frombuffer(data, dtype="<f4").reshape(-1, len(STRANDS)).copy()
+
+    def summary(self, verify: bool = True) -> dict[str, Any]:
+        """What the store holds: plan, parts done and missing, scores counted over both strands of the parts done."""
+        missing = self.missing(verify)
+        done = [mark for part, mark in self._marks().items() if part not in set(missing)]
+        windows = sum(np.diff(self.plan.bounds(mark["part"])).item() for mark in done)
+        scored = sum(mark["scores"] for mark in done)
+        plan = self.plan
+        return {
+            "store": self.url,
+            "genome": plan.genome,
+            "genome_digest": plan.genome_digest,
+            "model": plan.model,
+            "weights_digest": plan.weights_digest,
+            "window": plan.grid.window,
+            "step": plan.grid.step,
+            "backend": plan.backend,
+            "precision": plan.precision,
+            "contigs": len(plan.contigs),
+            "windows": plan.windows,
+            "parts": plan.parts,
+            "parts_done": len(done),
+            "parts_missing": missing,
+            "scored": scored,
+            "not_scored": windows * len(STRANDS) - scored,
+            "seconds": round(sum(mark["seconds"] for mark in done), 3),
+        }
+
+    def _valid(self, part: int) -> int:
+        if not 0 <= part < self.plan.parts:
+            raise ValueError(f"part {part}: the plan has parts 0 to {self.plan.parts - 1}")
+        return part
+
+    def _keys(self, prefix: str) -> list[str]:
+        import tensorstore as ts
+
+        stop = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return [key.decode() for key in self._documents.list(ts.KvStore.KeyRange(prefix, stop)).result()]
+
+    def _marks(self) -> dict[int, dict[str, Any]]:
+        """Marks of this plan by part; one that cannot be read, or is another plan's, is none."""
+        with _explained(self.url):
+            reads = [self._documents.read(key) for key in self._keys("parts/") if key.endswith(".json")]
+            values = [read.result().value for read in reads]
+        marks = {}
+        for value in values:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                mark = json.loads(value)
+                if mark["plan"] == self._digest and isinstance(mark["sha256"], str):
+                    marks[int(mark["part"])] = {"seconds": 0.0, "scores": 0} | mark
+        return {part: marks[part] for part in sorted(marks) if 0 <= part < self.plan.parts}
+
+    def _checked(
+        self, parts: Iterable[int], marks: dict[int, dict[str, Any]]
+    ) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Yield ``(part, scores)``, None where the part is not done; the next part is read meanwhile."""
+        ahead: tuple[int, Any] | None = None
+        for part in [*parts, None]:
+            current, ahead = ahead, None
+            if part is not None:
+                start, stop = self.plan.bounds(part)
+                ahead = (part, self._array[start:stop].read() if part in marks else None)
+            if current is not None:
+                yield current[0], self._verified(*current, marks)
+
+    def _verified(self, part: int, reading: Any, marks: dict[int, dict[str, Any]]) -> np.ndarray | None:
+        if reading is None:
+            return None
+        with _explained(self.url):
+            try:
+                scores = np.ascontiguousarray(reading.result())
+            except ValueError as error:
+                if str(error).startswith(_DAMAGED):
+                    return None
+                raise
+        return scores if hashlib.sha256(scores.tobytes()).hexdigest() == marks[part]["sha256"] else None
+
+    def _incomplete(self, missing: list[int]) -> IncompleteError:
+        few = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        return IncompleteError(
+            f"{self.url}: {len(missing)} of {self.plan.parts} parts are missing or damaged ({few}); "
+            "run the same scan again to complete it"
+        )
+
+
+def remove_store(url: str | os.PathLike[str]) -> None:
+    """Delete a local store; nothing happens where there is none.
+
+    The folder is renamed first, so that what is left after a crash is not taken for a store.
+
+    Raises
+    ------
+    InputError
+        If the folder is no store, or not local.
+    """
+    url = os.fspath(url)
+    if url.startswith(_REMOTE):
+        raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
+    folder = _local(url)
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not _is_store(folder)):
+        raise InputError(f"{folder} is no score store, so --fresh does not delete it; use another --store")
+    aside = folder.with_name(folder.name + ".deleting")
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+        folder.rename(aside)
+        shutil.rmtree(aside)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be deleted ({error.strerror}); use another --store") from error
+
+
+def _is_store(folder: Path) -> bool:
+    """Whether a folder has what only a store has: a plan beside its array, or nothing but a plan."""
+    return (folder / "plan.json").is_file() and (
+        (folder / "scores" / "zarr.json").is_file()
+        or all(path.name.startswith("plan.json") for path in folder.iterdir())
+    )
+
+
+def _local(url: str) -> Path:
+    if "://" in url and not url.startswith("file://"):
+        raise InputError(f"--store {url}: give a folder, or a URL that starts with {', '.join(_REMOTE)}")
+    return Path(url.removeprefix("file://")).resolve()
+
+
+@cache
+def _context() -> Any:
+    """One context for all stores, so that a ``memory://`` store outlives the object that made it."""
+    import tensorstore as ts
+
+    return ts.Context()
+
+
+def _open_documents(url: str) -> Any:
+    import tensorstore as ts
+
+    where = url.rstrip("/") + "/" if url.startswith(_REMOTE) else {"driver": "file", "path": f"{_local(url)}/"}
+    return ts.KvStore.open(where, context=_context()).result()
+
+
+def _open_array(documents: Any, plan: Plan, create: bool) -> Any:
+    import tensorstore as ts
+
+    place = documents.spec().to_json()
+    spec = {
+        "driver": "zarr3",
+        "kvstore": place | {"path": place.get("path", "") + "scores/"},
+        "metadata": {
+            "shape": [plan.windows, len(STRANDS)],
+            "data_type": "float32",
+            "fill_value": "NaN",
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [plan.part_windows, len(STRANDS)]},
+            },
+            "codecs": [
+                {"name": "bytes", "configuration": {"endian": "little"}},
+                {"name": "zstd", "configuration": {"level": 1}},
+                {"name": "crc32c"},
+            ],
+            "dimension_names": ["window", "strand"],
+        },
+    }
+    return ts.open(spec, open=True, create=create, context=_context()).result()
+
+
+def _canonical(scores: np.ndarray) -> np.ndarray:
+    """Little-endian float32 with one bit pattern of NaN, so that equal scores have equal bytes."""
+    scores = np.ascontiguousarray(scores, dtype="<f4")
+    return np.where(np.isnan(scores), np.float32(np.nan), scores)
+
+
+def _mark(part: int) -> str:
+    return f"parts/{part}.json"
+
+
+def _partial(part: int) -> str:
+    return f"partial/{part}"
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn TensorStore's errors (ValueError with a status in the text) into those of the house."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        text = str(error).splitlines()[0]
+        if "RESOURCE_EXHAUSTED" in text or "No space left" in text:
+            raise IncompleteError(f"disk full at {url}; free space and run the same command again") from error
+        if "zarr" in text and text.startswith(_DAMAGED):
+            raise InputError(f"{url}: its score array does not fit its plan; use --fresh or another --store") from error
+        if text.startswith(("PERMISSION_DENIED", "NOT_FOUND", "UNAUTHENTICATED", *_DAMAGED)):
+            raise InputError(f"store {url} cannot be read or written: {text}") from error
+        raise
