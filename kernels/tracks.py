@@ -1,0 +1,90 @@
+"""Window scores to runs: overlapping windows above a threshold, and how many runs each threshold would give."""
+
+import numpy as np
+
+from mirscan.kernels._jit import kernel
+
+
+@kernel()
+def merge_runs(
+    starts: np.ndarray, window: int, scores: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Merge windows that score at least ``threshold`` and overlap, whatever lies between them.
+
+    Parameters
+    ----------
+    starts : int64 (n,)
+        Window starts of one contig, ascending.
+    window : int
+        Bases of a window. Two windows overlap when their starts are less than this apart.
+    scores : float32 (n,)
+        Of one strand; NaN = not scored.
+    threshold : float32
+        Lowest score that counts.
+
+    Returns
+    -------
+    first, last, best, count : int64 (runs,)
+        Indices of a run's first, last and best window (the first of equals), and its number of windows.
+    """
+    runs = np.empty((4, len(starts)), dtype=np.int64)
+    total = 0
+    for i in range(len(starts)):
+        if not scores[i] >= threshold:
+            continue
+        if total > 0 and starts[i] - starts[runs[1, total - 1]] < window:
+            run = total - 1
+            runs[1, run] = i
+            if scores[i] > scores[runs[2, run]]:
+                runs[2, run] = i
+            runs[3, run] += 1
+        else:
+            runs[0, total] = i
+            runs[1, total] = i
+            runs[2, total] = i
+            runs[3, total] = 1
+            total += 1
+    return runs[0, :total].copy(), runs[1, :total].copy(), runs[2, :total].copy(), runs[3, :total].copy()
+
+
+@kernel()
+def run_levels(
+    starts: np.ndarray, window: int, scores: np.ndarray, skip: int, floor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score levels between which each window is the first of a run.
+
+    A window opens a run at threshold t when it reaches t and no window before it that overlaps it does:
+    ``level_below < t <= score``, with ``level_below`` the best score among those windows. So the number of runs at t
+    is the number of windows whose ``score >= t`` less the number whose ``level_below >= t``, without merging anything.
+
+    Parameters
+    ----------
+    starts, window, scores
+        As for `merge_runs`.
+    skip : int
+        Windows at the front that serve only as neighbours of those after them.
+    floor : float32
+        Windows that score less are left out: the result is exact for thresholds from here on.
+
+    Returns
+    -------
+    score, level_below : float32 (k,)
+        For the windows that open a run at some threshold; ``level_below`` is -inf where nothing scored overlaps.
+    """
+    score = np.empty(len(starts), dtype=np.float32)
+    level_below = np.empty(len(starts), dtype=np.float32)
+    total = 0
+    for i in range(skip, len(starts)):
+        if not scores[i] >= floor:
+            continue
+        below = np.float32(-np.inf)
+        j = i - 1
+        while j >= 0 and starts[i] - starts[j] < window and below < scores[i]:
+            if scores[j] > below:
+                below = scores[j]
+            j -= 1
+        if below < scores[i]:
+            score[total] = scores[i]
+            level_below[total] = below
+            total += 1
+    return score[:total].copy(), level_below[:total].copy()
