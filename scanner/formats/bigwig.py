@@ -82,9 +82,8 @@ class BigWigWriter(Publication):
             if length >= 2**32:
                 raise ValueError(f"{name}: {length} bases, but bigWig coordinates end at 2^32 - 1; use bedGraph")
         self._level = level
-        self._contig = 0
         self._filled = 0
-        self._starts, self._ends = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+        self._contigs, self._starts, self._ends = (np.empty(CHUNK, np.int64) for _ in range(3))
         self._values = np.empty(CHUNK, np.float32)
         self._summary = Summary()
         self._pool = InOrder(threads)
@@ -156,13 +155,11 @@ class BigWigWriter(Publication):
 
     def _append(self, contig: int, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> None:
         """Fill the buffer; it is written when full, so blocks do not depend on how intervals arrive."""
-        if contig != self._contig:
-            self._flush()
-            self._contig = contig
         taken = 0
         while taken < len(values):
             count = min(CHUNK - self._filled, len(values) - taken)
             source, target = slice(taken, taken + count), slice(self._filled, self._filled + count)
+            self._contigs[target] = contig
             self._starts[target], self._ends[target], self._values[target] = start[source], end[source], values[source]
             self._filled += count
             taken += count
@@ -170,16 +167,23 @@ class BigWigWriter(Publication):
                 self._flush()
 
     def _flush(self) -> None:
-        """Hand the buffered intervals of one contig to the data blocks, the zoom levels and the summary."""
+        """Hand the buffered intervals to the data blocks, the zoom levels and the summary."""
         if not self._filled:
             return
         rows = slice(0, self._filled)
-        start, end, values = self._starts[rows], self._ends[rows], self._values[rows]
+        contig, start, end, values = (
+            column[rows] for column in (self._contigs, self._starts, self._ends, self._values)
+        )
         self._filled = 0
-        sections = [_section(self._contig, start[s], end[s], values[s], step) for s, step in _pieces(start, end)]
-        for first in range(0, len(sections), _BATCH):
-            self._pool.submit(self._blocks.write, compress, sections[first : first + _BATCH], self._level)
-        records = Records.of_items(self._contig, start, end, values)
+        edges = [0, *(np.flatnonzero(np.diff(contig)) + 1).tolist(), len(contig)]
+        blocks = [
+            _section(int(contig[first]), start[piece], end[piece], values[piece], step)
+            for first, stop in pairwise(edges)
+            for piece, step in _pieces(start, end, first, stop)
+        ]
+        for first in range(0, len(blocks), _BATCH):
+            self._pool.submit(self._blocks.write, compress, blocks[first : first + _BATCH], self._level)
+        records = Records.of_items(contig, start, end, values)
         self._summary.add(records)
         self._zoom(records, last=False)
 
@@ -282,28 +286,29 @@ class _ZoomLevel:
         return struct.pack("<IIQQ", self.reduction, 0, offset, index_offset)
 
 
-def _pieces(start: np.ndarray, end: np.ndarray) -> Iterator[tuple[slice, int]]:
-    """Cut intervals into blocks: ``(rows, step)``, with step 0 where neither steps nor spans are even.
+def _pieces(start: np.ndarray, end: np.ndarray, first: int, stop: int) -> Iterator[tuple[slice, int]]:
+    """Cut intervals `first` to `stop` into blocks: ``(rows, step)``, step 0 where steps or spans are uneven.
 
     Only runs of `_REGULAR` intervals or more become fixedStep blocks, so that scattered short runs and single
     intervals share blocks instead of opening one each.
     """
 
-    def cut(first: int, stop: int, step: int) -> Iterator[tuple[slice, int]]:
-        for a in range(first, stop, _ITEMS):
-            yield slice(a, min(a + _ITEMS, stop)), step
+    def cut(a: int, b: int, step: int) -> Iterator[tuple[slice, int]]:
+        for at in range(a, b, _ITEMS):
+            yield slice(at, min(at + _ITEMS, b)), step
 
-    span = end - start
-    link = np.where(span[1:] == span[:-1], np.diff(start), 0)  # step between neighbours of equal span
-    edge = np.flatnonzero(np.diff(link, prepend=-1, append=-1))
-    run = np.flatnonzero((np.diff(edge) >= _REGULAR) & (link[edge[:-1]] > 0))
-    done = 0
-    for first, last in zip(edge[run].tolist(), edge[run + 1].tolist(), strict=True):
-        first = max(first, done)  # two runs may share an interval; the earlier one keeps it
-        yield from cut(done, first, 0)
-        yield from cut(first, last + 1, int(link[first]))
-        done = last + 1
-    yield from cut(done, len(start), 0)
+    done = first
+    if stop - first > _REGULAR:
+        span = end[first:stop] - start[first:stop]
+        link = np.where(span[1:] == span[:-1], np.diff(start[first:stop]), 0)  # step between neighbours of equal span
+        edge = np.flatnonzero(np.diff(link, prepend=-1, append=-1))
+        run = np.flatnonzero((np.diff(edge) >= _REGULAR) & (link[edge[:-1]] > 0))
+        for a, b in zip(edge[run].tolist(), edge[run + 1].tolist(), strict=True):
+            begin = max(first + a, done)  # two runs may share an interval; the earlier one keeps it
+            yield from cut(done, begin, 0)
+            yield from cut(begin, first + b + 1, int(link[a]))
+            done = first + b + 1
+    yield from cut(done, stop, 0)
 
 
 def _section(contig: int, start: np.ndarray, end: np.ndarray, values: np.ndarray, step: int) -> Block:

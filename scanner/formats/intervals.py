@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 CHUNK = 1 << 16
 """Intervals looked at together: temporary arrays stay small however many intervals a call brings."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def plain(text: str, what: str) -> str:
@@ -18,7 +21,7 @@ def plain(text: str, what: str) -> str:
     ValueError
         If it is empty or holds a tab, newline or other control character.
     """
-    if not text or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+    if not text or _CONTROL.search(text):
         raise ValueError(f"{what} {text!r} is empty or holds a control character")
     return text
 

@@ -31,11 +31,11 @@ class Records(NamedTuple):
         return cls(*(np.empty(0, np.int64) for _ in range(4)), *(np.empty(0, np.float64) for _ in range(4)))
 
     @classmethod
-    def of_items(cls, contig: int, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> Records:
+    def of_items(cls, contig: np.ndarray, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> Records:
         """One record an item."""
         value, covered = values.astype(np.float64), end - start
         total = value * covered
-        return cls(np.full(len(start), contig), start, end, covered, value, value, total, total * value)
+        return cls(contig, start, end, covered, value, value, total, total * value)
 
     def rows(self, rows: slice) -> Records:
         """Some of the records."""
