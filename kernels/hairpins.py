@@ -1,0 +1,469 @@
+"""Stem-loop energies of a whole contig: every pair of every hairpin up to a span, exactly, each computed once.
+
+The recurrence is that of Zuker and Stiegler (1981) without multiloops: the energy of the best stem-loop closed by the
+pair (i, j) is the least of its hairpin loop and of every stack, bulge or interior loop on top of an inner pair (p, q),
+with up to eight unpaired bases a side. Loop energies are the nearest-neighbour set of Turner 2004 (Mathews et al. 2004,
+doi:10.1073/pnas.0401799101), given as `Tables`; the outermost pair gets the mismatch or dangles of its real
+neighbours, as RNAfold's ``-d2`` does. Ambiguous bases never pair and are priced as A inside a loop.
+
+Rows run from 3' to 5': for one 5' base all tables have one fixed side, so that the other side becomes one vector over
+3' bases. A row needs only the eight-and-one rows after it and the real bases around, so any piece of a contig can be
+computed alone and is equal to the whole, in memory that does not grow with the contig.
+Energies are integers, int16, in dcal/mol (0.01 kcal/mol): sums and minima are exact and thirty-two fit a register.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mirscan.kernels._jit import kernel
+
+MAX_SPAN = 200
+"""Longest stem-loop in bases: beyond it a perfect stem would leave the range of int16."""
+INF = 15000
+"""Energy of what cannot pair. Two of them and any cost still fit int16."""
+
+SIDE = 8  # unpaired bases on one side of an interior loop or bulge
+LANES = 32  # one register of int16: loops of constant length are what the compiler turns into plain vector code
+LEFT = 32  # columns before the first pair of a row, always INF: inner pairs too short to exist
+STRETCH = 256  # columns of one quantity: LEFT and the widest row
+CLOSED, MISMATCHED, MISMATCHED_23, ONE_SIDED, BULGED = range(0, 5 * STRETCH, STRETCH)
+ROW = 5 * STRETCH  # a row: V(i, j), then V with the cost of its outer side for the kinds of loop around it
+DEPTH = 32  # rows before the last ones are copied back to the front
+WORK = 9 * STRETCH
+LOOP, INT11, INT12, INT21, INT22, GENERIC, ONE, BULGE, EXTERIOR = range(0, WORK, STRETCH)
+BLOCK = 512  # 5' bases that share a profile
+REACH = BLOCK + STRETCH  # 3' bases they can reach
+KEY = 1024  # keys: energy * 1024 + length, so that one minimum finds both
+
+
+class Tables(NamedTuple):
+    """Loop energies, int16 in dcal/mol; `mirscan.folding.turner_tables` makes them.
+
+    Bases count A 0, C 1, G 2, U 3; a key of several bases reads them 5' to 3' as digits to base four. Entries of bases
+    that cannot pair are 0 except where INF is named.
+
+    Attributes
+    ----------
+    pair : (4, 4)
+        0 for the six canonical pairs, INF otherwise.
+    terminal : (4, 4)
+        Penalty of an AU or GU pair at the end of a helix.
+    one_sided : (4, 4)
+        The same at a 1 x n interior loop, n > 2.
+    stack : (16, 16)
+        By (i, p) and (q, j).
+    mismatch_hairpin, mismatch_interior, mismatch_23 : (16, 16)
+        Of a pair's inside, by (i, i+1) and (j-1, j).
+    outer_interior, outer_23 : (16, 16)
+        Of a pair's outside, by (p-1, p) and (q, q+1).
+    int11 : (64, 64)
+        By (i, x, p) and (q, y, j).
+    int12 : (64, 256)
+        One unpaired base on the 5' side, two on the 3' side.
+    int21 : (256, 64)
+        Two and one.
+    int22 : (256, 256)
+        Two and two.
+    exterior : (20, 20)
+        Outermost pair with its neighbours (4 = none): by (5' neighbour, i) as ``neighbour * 4 + i`` and (j, 3'
+        neighbour) as ``j * 5 + neighbour``.
+    hairpin : (256,)
+        Initiation by unpaired bases.
+    triloop, tetraloop, hexaloop : (1024,), (4096,), (65536,)
+        Total energy of special loops by all their bases, closing pair included; INF where there is none.
+    bulge : (9,)
+        Initiation by unpaired bases.
+    interior : (9, 9)
+        Initiation and asymmetry by unpaired bases on both sides.
+    """
+
+    pair: np.ndarray
+    terminal: np.ndarray
+    one_sided: np.ndarray
+    stack: np.ndarray
+    mismatch_hairpin: np.ndarray
+    mismatch_interior: np.ndarray
+    mismatch_23: np.ndarray
+    outer_interior: np.ndarray
+    outer_23: np.ndarray
+    int11: np.ndarray
+    int12: np.ndarray
+    int21: np.ndarray
+    int22: np.ndarray
+    exterior: np.ndarray
+    hairpin: np.ndarray
+    triloop: np.ndarray
+    tetraloop: np.ndarray
+    hexaloop: np.ndarray
+    bulge: np.ndarray
+    interior: np.ndarray
+
+
+@kernel()
+def _inner_loops(rows, work, width, interior, one_sided, bulge):
+    """Minima over the loops whose energy splits into inner side, size and outer side: 75 terms a cell.
+
+    Every index is a constant away from one array, in loops of constant length: so they compile to plain vector code
+    (four rows of seven terms are what the compiler still unrolls).
+    """
+    for block in range(0, width, LANES):
+        row = rows[block : block + 10 * ROW]
+        out = work[block : block + WORK]
+        for x in range(LANES):
+            least = np.int16(INF)
+            for a in range(4):
+                for b in range(7):
+                    y = np.int16(row[x + (3 + a) * ROW + MISMATCHED + LEFT - 6 - a - b] + interior[7 * a + b])
+                    least = y if y < least else least
+            out[GENERIC + x] = least
+        for x in range(LANES):
+            least = out[GENERIC + x]
+            for a in range(3):
+                for b in range(7):
+                    y = np.int16(row[x + (7 + a) * ROW + MISMATCHED + LEFT - 10 - a - b] + interior[7 * a + b + 28])
+                    least = y if y < least else least
+            out[GENERIC + x] = least
+        for x in range(LANES):
+            least = np.int16(INF)
+            for u in range(6):
+                y = np.int16(row[x + 2 * ROW + ONE_SIDED + LEFT - 6 - u] + one_sided[u])
+                least = y if y < least else least
+                y = np.int16(row[x + (4 + u) * ROW + ONE_SIDED + LEFT - 6 - u] + one_sided[u])
+                least = y if y < least else least
+            out[ONE + x] = least
+        for x in range(LANES):
+            least = np.int16(INF)
+            for u in range(7):
+                y = np.int16(row[x + ROW + BULGED + LEFT - 4 - u] + bulge[u])
+                least = y if y < least else least
+                y = np.int16(row[x + (3 + u) * ROW + BULGED + LEFT - 4 - u] + bulge[u])
+                least = y if y < least else least
+            out[BULGE + x] = least
+
+
+@kernel()
+def _small_loops(work, partners, right3, right4, first, int11, int12, int21, int22):
+    """Loops of one or two bases a side, each with a table of its own, for the bases the 5' base pairs with."""
+    for k in range(len(partners)):
+        j = partners[k]
+        x = j - first
+        three = right3[j]
+        four = right4[j]
+        work[INT11 + x] = int11[three]
+        work[INT12 + x] = int12[four]
+        work[INT21 + x] = int21[three]
+        work[INT22 + x] = int22[four]
+
+
+@kernel()
+def _hairpin_loops(work, width, hairpin, mismatch, triloop, tetraloop, hexaloop):
+    """The loop of three to ``width + 2`` bases closed by each pair; three, four and six bases have special ones."""
+    for block in range(0, width, LANES):
+        loops = work[block : block + WORK]
+        size = hairpin[block : block + LANES + 3]
+        ends = mismatch[block : block + LANES]
+        for x in range(LANES):
+            loops[LOOP + x] = np.int16(size[3 + x] + ends[x])
+    work[LOOP] = triloop
+    if tetraloop < INF:
+        work[LOOP + 1] = tetraloop
+    if hexaloop < INF:
+        work[LOOP + 3] = hexaloop
+
+
+@kernel()
+def _close(rows, work, width, bulge, two_three, stack, stack_5, stack_3, mismatch, mismatch_23, one_sided, terminal):
+    """V(i, j), the least of all loops the pair closes; INF where it is no pair."""
+    for block in range(0, width, LANES):
+        row = rows[block : block + 10 * ROW]
+        loops = work[block : block + WORK]
+        here = stack[block : block + LANES]
+        over_5 = stack_5[block : block + LANES]
+        over_3 = stack_3[block : block + LANES]
+        inside = mismatch[block : block + LANES]
+        inside_23 = mismatch_23[block : block + LANES]
+        one = one_sided[block : block + LANES]
+        end = terminal[block : block + LANES]
+        for x in range(LANES):
+            least = loops[LOOP + x]
+            y = np.int16(row[x + ROW + CLOSED + LEFT - 2] + here[x])
+            least = y if y < least else least
+            y = np.int16(np.int16(row[x + ROW + CLOSED + LEFT - 3] + over_3[x]) + bulge)
+            least = y if y < least else least
+            y = np.int16(np.int16(row[x + 2 * ROW + CLOSED + LEFT - 3] + over_5[x]) + bulge)
+            least = y if y < least else least
+            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 4] + loops[INT11 + x])
+            least = y if y < least else least
+            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 5] + loops[INT12 + x])
+            least = y if y < least else least
+            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 5] + loops[INT21 + x])
+            least = y if y < least else least
+            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 6] + loops[INT22 + x])
+            least = y if y < least else least
+            y = row[x + 3 * ROW + MISMATCHED_23 + LEFT - 7]
+            z = row[x + 4 * ROW + MISMATCHED_23 + LEFT - 7]
+            y = y if y < z else z
+            y = np.int16(np.int16(y + inside_23[x]) + two_three)
+            least = y if y < least else least
+            y = np.int16(loops[GENERIC + x] + inside[x])
+            least = y if y < least else least
+            y = np.int16(loops[ONE + x] + one[x])
+            least = y if y < least else least
+            y = np.int16(loops[BULGE + x] + end[x])
+            least = y if y < least else least
+            row[x + CLOSED + LEFT] = least if end[x] < INF else np.int16(INF)
+
+
+@kernel()
+def _outside(rows, work, width, outer, outer_23, one_sided, terminal, exterior):
+    """V with the cost of the pair's outside, for every kind of loop around it."""
+    for block in range(0, width, LANES):
+        row = rows[block : block + ROW]
+        out = work[block : block + WORK]
+        beyond = outer[block : block + LANES]
+        beyond_23 = outer_23[block : block + LANES]
+        one = one_sided[block : block + LANES]
+        end = terminal[block : block + LANES]
+        ends = exterior[block : block + LANES]
+        for x in range(LANES):
+            v = row[x + CLOSED + LEFT]
+            row[x + MISMATCHED + LEFT] = np.int16(v + beyond[x])
+            row[x + MISMATCHED_23 + LEFT] = np.int16(v + beyond_23[x])
+            row[x + ONE_SIDED + LEFT] = np.int16(v + one[x])
+            row[x + BULGED + LEFT] = np.int16(v + end[x])
+        for x in range(LANES):
+            out[EXTERIOR + x] = np.int16(row[x + CLOSED + LEFT] + ends[x])
+
+
+@kernel()
+def _collect(work, width, reach, ends):
+    """Best hairpin with each 3' end so far; cells beyond the reach are dropped."""
+    work[EXTERIOR + reach - 4 : EXTERIOR + width] = INF
+    for block in range(0, width, LANES):
+        energies = work[block : block + WORK]
+        best = ends[block : block + LANES]
+        for x in range(LANES):
+            y = energies[EXTERIOR + x]
+            z = best[x]
+            best[x] = y if y < z else z
+
+
+@kernel()
+def _opened(work, width):
+    """Key of the best hairpin of this row: energy and length."""
+    best = np.int32(INF * KEY)
+    for block in range(0, width, LANES):
+        energies = work[block : block + WORK]
+        for x in range(LANES):
+            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + np.int32(block + x + 5))
+            best = key if key < best else best
+    return best
+
+
+@kernel()
+def _centred(work, width, costs, centres):
+    """Keys of the best hairpin around each centre so far: energy plus a cost per base, and length."""
+    for block in range(0, width, LANES):
+        energies = work[block : block + WORK]
+        cost = costs[block : block + LANES]
+        best = centres[block : block + LANES]
+        for x in range(LANES):
+            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + cost[x])
+            z = best[x]
+            best[x] = key if key < z else z
+
+
+@kernel()
+def _profile(out, table, right):
+    """Table entries by 5' key (rows of ``out``, flattened) and 3' position, so that a row is read as a vector."""
+    for key in range(table.shape[0]):
+        row = table[key]
+        for x in range(REACH):
+            out[key * REACH + x] = row[right[x]]
+
+
+@kernel()
+def stem_loops(codes, first, last, span, compactness, tables, windows, opened, lengths, centres, closed):
+    """Best stem-loops of ``codes[first:last]``, one strand, with the real bases around that piece.
+
+    Parameters
+    ----------
+    codes : (n,) uint8
+        The contig: 0..3, anything above never pairs.
+    first, last : int
+        Rows to report. Rows up to ``last + span`` are computed for what they contribute.
+    span : int
+        Longest stem-loop in bases, 5 to `MAX_SPAN`.
+    compactness : int
+        Cost of a base in dcal/mol that `centres` adds to an energy.
+    tables : Tables
+    windows : (last - first,) int16, output
+        Best hairpin anywhere inside the ``span`` bases from each row on, dcal/mol; 0 where none is below 0.
+    opened : (last - first,) int16, output
+        Best hairpin whose 5' end is the row; 0 where none is below 0.
+    lengths : (last - first,) int16, output
+        Bases of that hairpin; 0 where there is none.
+    centres : (2 (last - first) + span + 32,) int32, in and output
+        By ``i + j - 2 first``: the least ``(energy + compactness * length) * 1024 + length``.
+    closed : (r, STRETCH) int16, output
+        If ``r`` is ``last - first``: V(i, j) of each row, without the outermost pair's neighbours, pair (i, j) in
+        column ``LEFT + j - i - 4``. Else untouched.
+    """
+    count = len(codes)
+    stop = min(count, last + span - 5)
+    rows = np.full((DEPTH + 10) * ROW, INF, dtype=np.int16)
+    work = np.zeros(WORK + STRETCH, dtype=np.int16)
+    ends = np.full(last - first + span + STRETCH, INF, dtype=np.int16)
+    keep = closed.shape[0] == last - first
+    interior = np.empty(49, dtype=np.int16)
+    for a in range(7):
+        for b in range(7):
+            interior[7 * a + b] = tables.interior[2 + a, 2 + b] if a + b > 1 else INF
+    one_sided_cost = tables.interior[1, 3:9].copy()
+    bulge_cost = tables.bulge[2:9].copy()
+    two_three = tables.interior[2, 3]
+    terminal = np.empty(4 * REACH, dtype=np.int16)
+    one_sided = np.empty(4 * REACH, dtype=np.int16)
+    stack = np.empty(16 * REACH, dtype=np.int16)
+    stack_3 = np.empty(16 * REACH, dtype=np.int16)
+    hairpin = np.empty(16 * REACH, dtype=np.int16)
+    mismatch = np.empty(16 * REACH, dtype=np.int16)
+    mismatch_23 = np.empty(16 * REACH, dtype=np.int16)
+    outer = np.empty(16 * REACH, dtype=np.int16)
+    outer_23 = np.empty(16 * REACH, dtype=np.int16)
+    exterior = np.empty(20 * REACH, dtype=np.int16)
+    right = np.zeros((6, REACH), dtype=np.uint8)
+    partners = np.empty((4, REACH), dtype=np.int32)
+    before = np.zeros((4, REACH + 1), dtype=np.int32)
+    bases = np.empty(REACH + 16, dtype=np.int64)  # from eight before the block on; what is no base counts as A
+    known = np.empty(REACH + 16, dtype=np.bool_)
+    costs = np.empty(STRETCH, dtype=np.int32)  # what a length adds to a key
+    for x in range(STRETCH):
+        costs[x] = (x + 5) * (compactness * KEY + 1)
+    depth = DEPTH
+    block = stop
+    for i in range(stop - 1, first - 1, -1):
+        if i < block:
+            block = max(first, i + 1 - BLOCK)
+            for x in range(REACH + 16):
+                j = block - 8 + x
+                known[x] = 0 <= j < count and codes[j] < 4
+                bases[x] = np.int64(codes[j]) if known[x] else 0
+            for x in range(REACH):
+                y = x + 8
+                right[0, x] = bases[y - 1] * 4 + bases[y]
+                right[1, x] = bases[y - 2] * 4 + bases[y]
+                right[2, x] = bases[y - 2] * 16 + bases[y - 1] * 4 + bases[y]
+                right[3, x] = bases[y - 3] * 64 + right[2, x]
+                right[4, x] = bases[y] * 4 + bases[y + 1]
+                right[5, x] = bases[y] * 5 + (bases[y + 1] if known[y + 1] else 4)
+            _profile(stack, tables.stack, right[0])
+            _profile(stack_3, tables.stack, right[1])
+            _profile(hairpin, tables.mismatch_hairpin, right[0])
+            _profile(mismatch, tables.mismatch_interior, right[0])
+            _profile(mismatch_23, tables.mismatch_23, right[0])
+            _profile(outer, tables.outer_interior, right[4])
+            _profile(outer_23, tables.outer_23, right[4])
+            _profile(exterior, tables.exterior, right[5])
+            for base in range(4):
+                found = 0
+                for x in range(REACH):
+                    other = bases[x + 8]
+                    pairs = known[x + 8] and tables.pair[base, other] == 0
+                    terminal[base * REACH + x] = tables.terminal[base, other] if pairs else INF
+                    one_sided[base * REACH + x] = tables.one_sided[base, other]
+                    before[base, x] = found
+                    partners[base, found] = x
+                    found += pairs
+                before[base, REACH] = found
+        if depth == 0:
+            rows[DEPTH * ROW : (DEPTH + 9) * ROW] = rows[: 9 * ROW]
+            depth = DEPTH
+        depth -= 1
+        row = rows[depth * ROW : depth * ROW + 10 * ROW + LEFT]
+        reach = min(span, last + span - 1 - i)
+        width = (reach - 4 + LANES - 1) // LANES * LANES
+        x = i - block + 8
+        if not known[x]:
+            row[:ROW] = INF
+            work[EXTERIOR : EXTERIOR + width] = INF
+        else:
+            s = x - 8 + 4  # 3' position of the first column
+            base = bases[x]
+            left2 = base * 4 + bases[x + 1]
+            left3 = left2 * 4 + bases[x + 2]
+            left4 = left3 * 4 + bases[x + 3]
+            left5 = left4 * 4 + bases[x + 4]
+            left6 = left5 * 4 + bases[x + 5]
+            left8 = (left6 * 4 + bases[x + 6]) * 4 + bases[x + 7]
+            outer5 = bases[x - 1] * 4 + base
+            exterior5 = (bases[x - 1] if known[x - 1] else 4) * 4 + base
+            o4 = base * REACH + s
+            o16 = left2 * REACH + s
+            oo = outer5 * REACH + s
+            os = (base * 4 + bases[x + 2]) * REACH + s
+            oe = exterior5 * REACH + s
+            triloop = tables.triloop[left5]
+            if triloop == INF:
+                triloop = np.int16(tables.hairpin[3] + terminal[o4])
+            _inner_loops(row, work, width, interior, one_sided_cost, bulge_cost)
+            _small_loops(
+                work,
+                partners[base, before[base, s] : before[base, s + width]],
+                right[2],
+                right[3],
+                s,
+                tables.int11[left3],
+                tables.int12[left3],
+                tables.int21[left4],
+                tables.int22[left4],
+            )
+            _hairpin_loops(
+                work,
+                width,
+                tables.hairpin,
+                hairpin[o16 : o16 + width],
+                triloop,
+                tables.tetraloop[left6],
+                tables.hexaloop[left8],
+            )
+            _close(
+                row,
+                work,
+                width,
+                tables.bulge[1],
+                two_three,
+                stack[o16 : o16 + width],
+                stack[os : os + width],
+                stack_3[o16 : o16 + width],
+                mismatch[o16 : o16 + width],
+                mismatch_23[o16 : o16 + width],
+                one_sided[o4 : o4 + width],
+                terminal[o4 : o4 + width],
+            )
+            _outside(
+                row,
+                work,
+                width,
+                outer[oo : oo + width],
+                outer_23[oo : oo + width],
+                one_sided[o4 : o4 + width],
+                terminal[o4 : o4 + width],
+                exterior[oe : oe + width],
+            )
+        at = i - first
+        _collect(work, width, reach, ends[at + 4 : at + 4 + width])
+        if i >= last:
+            continue
+        least = np.int16(0)
+        for x in range(4, span):
+            y = ends[at + x]
+            least = y if y < least else least
+        windows[at] = least
+        key = _opened(work, width)
+        opened[at] = min(0, key // KEY)
+        lengths[at] = key % KEY if key < 0 else 0
+        _centred(work, width, costs, centres[2 * at + 4 : 2 * at + 4 + width])
+        if keep:
+            closed[at] = row[:STRETCH]
