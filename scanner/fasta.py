@@ -111,8 +111,9 @@ class FastaReader:
                     if reason == STOPPED:
                         raise InputError(self._refusal(block[position], state, name))
                     if reason == NEXT_RECORD:
+                        header, line = b"", int(state[LINE])
                         self._finish(base, state)
-                        header, line, state = b"", int(state[LINE]), None
+                        state = None
             offset += len(block)
         if header is not None:
             name, where = self._name(header, line), f"{self._source}:{line}"
