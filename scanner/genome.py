@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import logging
@@ -25,6 +26,7 @@ from mirscan.twobit import TwoBitReader, is_twobit
 from mirscan.types import Contig, InputError
 
 _LOGGER = logging.getLogger("mirscan")
+_MINUTE = 60 * 10**9
 _GZIP = b"\x1f\x8b"
 _OTHER_PACKERS = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\3\4": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
 _PYFAIDX_UNPACKS = (".gz", ".bgz", ".bz2", ".zip")
@@ -208,7 +210,10 @@ class _IndexedFasta:
 def _write_index(
     name: str, signature: tuple[int, int], layouts: Sequence[Layout], lengths: Sequence[int], digest: str
 ) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mirscan"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mirscan"
+    except RuntimeError as error:
+        raise OSError(errno.ENOENT, str(error)) from error
     cache.mkdir(parents=True, exist_ok=True)
     key = "\0".join(map(str, (os.path.abspath(name), *signature, digest)))
     target = cache / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.fai"
@@ -223,8 +228,8 @@ def _write_index(
             file.writelines(rows)
             file.flush()
             os.fsync(file.fileno())
-        # As old as the file itself, or pyfaidx takes it for stale when that one's clock was ahead.
-        os.utime(temporary, ns=(signature[1], signature[1]))
+        # Dated after the file itself, or pyfaidx takes it for stale when that one's clock was ahead.
+        os.utime(temporary, ns=(signature[1] + _MINUTE, signature[1] + _MINUTE))
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)

@@ -346,6 +346,16 @@ def test_a_cache_that_cannot_be_written_means_unpacking(tmp_path: Path, cache: P
     assert (tmp_path / "spool" / "genome.codes").exists()
 
 
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    with opened(tmp_path, wrapped(GENOME)) as genome:
+        assert content(genome) == expected_content(GENOME)
+
+
 def test_a_read_only_folder(tmp_path: Path) -> None:
     folder = tmp_path / "read-only"
     folder.mkdir()
