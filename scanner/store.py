@@ -73,7 +73,7 @@ class ScoreStore:
         IncompleteError
             If the disk is full.
         """
-        url = os.fspath(url)
+        url, mine = os.fspath(url), plan.to_json()
         if fresh:
             remove_store(url)
         with _explained(url):
@@ -81,12 +81,11 @@ class ScoreStore:
             there = documents.read("plan.json").result()
             if there.state == "missing":
                 # Conditional on absence: of several creators, one wins and the others read what it wrote.
-                mine = plan.to_json().encode()
-                documents.write("plan.json", mine, if_equal=there.stamp.generation).result()
+                documents.write("plan.json", mine.encode(), if_equal=there.stamp.generation).result()
                 there = documents.read("plan.json").result()
             store = cls._of_document(url, documents, there.value, create=True)
         # A plan that went through JSON: tuples in `selection` have become lists, as in the stored one.
-        difference = store.plan.difference(Plan.from_json(plan.to_json()))
+        difference = store.plan.difference(Plan.from_json(mine))
         if difference is not None:
             raise InputError(f"{url} holds another run ({difference}); use --fresh or another --store")
         return store
