@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import io
+import itertools
 import os
 import shutil
 import struct
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mirscan import fasta
+from mirscan.contigs import take_census
 from mirscan.genome import Genome, open_genome
 from mirscan.kernels.bases import ABSENT, CODE, encode
 from mirscan.types import Contig, InputError
@@ -405,6 +407,17 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert not list((tmp_path / "spool").iterdir())
 
 
+@pytest.mark.parametrize("form", ["plain", "ragged", "gzip", "2bit"])
+def test_a_contig_of_many_blocks(tmp_path: Path, form: str) -> None:
+    pieces = [random_letters(90_000, 0), "N" * 200_000, random_letters(90_000, 1).lower(), "t" * 300_000, "nN" * 99]
+    records = [("a", "".join(pieces)), ("b", "ACGT")]
+    with opened(tmp_path, FORMS[form](records)) as genome:
+        assert genome.contigs[0].masked == sum(map(str.islower, records[0][1]))
+        for number, (_, sequence) in enumerate(records):
+            codes = encode(np.frombuffer(sequence.encode(), dtype=np.uint8))
+            assert np.array_equal(genome.codes(number, 0, len(sequence)), codes)
+
+
 @pytest.mark.parametrize("form", ["plain", "CRLF", "gzip"])
 def test_random_access(tmp_path: Path, form: str) -> None:
     with opened(tmp_path, FORMS[form](GENOME)) as genome:
@@ -519,6 +532,7 @@ def test_twenty_thousand_contigs(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
+from mirscan.contigs import take_census
 from mirscan.genome import open_genome
 spool = Path(sys.argv[1])
 open_genome(sys.argv[2], spool=spool).close()
@@ -539,6 +553,16 @@ def test_memory_does_not_grow_with_the_genome(tmp_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("spool", "small.fa", "big.fa", "big.fa.gz")]
     result = subprocess.run([sys.executable, "-c", MEMORY, *names], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 15_000  # KiB; the genome is 20,000
+
+
+@pytest.mark.slow
+def test_a_contig_beyond_two_to_the_thirty_one() -> None:
+    line = b"ACGTNacgtn" * 100 + b"\n"
+    block = line * 1000
+    reader = fasta.FastaReader(itertools.chain([b">a\n"], itertools.repeat(block, 2200), [b">b\nAC\n"]), "x")
+    census = take_census(reader, "x", "scan")
+    assert census.contigs[0] == Contig("a", 2_200_000_000, ambiguous=440_000_000, masked=1_100_000_000)
+    assert reader.layouts[1] == fasta.Layout(3 + 2_202_200_000 + 3, 2, 3, True)
 
 
 @pytest.mark.real
