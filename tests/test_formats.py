@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mirscan.formats.bed as bed
+import mirscan.formats.gff3 as gff3
+from mirscan.formats.atomic import BGZF_END, Output
+from mirscan.formats.bed import BedGraphWriter, BedWriter
 from mirscan.formats.bigwig import BigWigWriter
+from mirscan.formats.fasta import write_fasta
 from mirscan.formats.intervals import CHUNK
+from mirscan.types import Call
 
 CONTIGS = [("chrB", 2_000_000), ("empty", 500), ("chrA", 70_000)]
 """Out of alphabetical order: the contig tree is sorted, numbers follow the FASTA."""
@@ -425,3 +433,178 @@ def test_memory_is_flat(tmp_path: Path) -> None:
     peak = max(peak, psutil.Process().memory_info().rss)
     assert summary(tmp_path / "x.bw")["basesCovered"] == 400_000_000
     assert peak - before < 60e6
+
+
+# ---- text formats ------------------------------------------------------------------------------------------------
+
+CALLS = [
+    Call("chrB", 40, 44, "+", float(np.float32(0.1)), "mir_1", -1.5, "(())", "ACGU", windows=3),
+    Call("chrB", 60, 80, "-", 1.0, "mir_2"),
+    Call("chrA", 0, 4, "-", 0.0, "mir_3", 0.0, "....", "acgt"),
+]
+
+
+def bgzf_blocks_of(data: bytes) -> list[bytes]:
+    """The blocks, walked by their sizes as tabix does; each must inflate alone."""
+    blocks = []
+    while data:
+        assert data[:4] == b"\x1f\x8b\x08\x04"
+        assert data[10:16] == b"\x06\x00BC\x02\x00"
+        size = int.from_bytes(data[16:18], "little") + 1
+        blocks.append(gzip.decompress(data[:size]))
+        data = data[size:]
+    return blocks
+
+
+@pytest.mark.parametrize("name", ["x.bedgraph", "x.bedgraph.gz"])
+def test_bedgraph_rows(tmp_path: Path, name: str) -> None:
+    values = scores(CHUNK + 100, 1, absent=0.1)
+    values[:6] = [0.0, 1.0, 1e-7, 0.1, np.float32(1) / 3, 1.17549435e-38]
+    start = 40 + 20 * np.arange(len(values))
+    with BedGraphWriter(tmp_path / name, [("50%d", 2_000_000), ("b", 100)]) as writer:
+        writer.add_intervals("50%d", start, start + 20, values)
+        writer.add_intervals(1, *intervals((3, 5, 0.5)))
+    data = (tmp_path / name).read_bytes()
+    rows = [line.split("\t") for line in (gzip.decompress(data) if name.endswith("gz") else data).decode().splitlines()]
+    assert rows.pop() == ["b", "3", "5", "0.5"]
+    assert {row[0] for row in rows} == {"50%d"}
+    read = [(int(row[1]), int(row[2]), float(np.float32(row[3]))) for row in rows]
+    assert read == expected(start, start + 20, values)
+    assert rows[3][3] == "0.1"
+
+
+def test_bed_rows_of_both_strands(tmp_path: Path) -> None:
+    values = np.array([[0.25, np.nan], [np.nan, np.nan], [0.9996, 0.0004]], np.float32)
+    start = np.array([40, 60, 80])
+    with BedWriter(tmp_path / "x.bed", CONTIGS) as writer:
+        writer.add_intervals("chrB", start, start + 20, values)
+    assert (tmp_path / "x.bed").read_text() == (
+        "chrB\t40\t60\t.\t250\t+\t0.25\nchrB\t80\t100\t.\t1000\t+\t0.9996\nchrB\t80\t100\t.\t0\t-\t0.0004\n"
+    )
+
+
+@given(values=st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
+@settings(max_examples=40, deadline=None)
+def test_bed_scores_round_trip(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
+    path = tmp_path_factory.mktemp("bed") / "x.bed"
+    score = np.array([values, values], np.float32).T
+    start = 20 * np.arange(len(values))
+    with BedWriter(path, CONTIGS) as writer:
+        writer.add_intervals("chrB", start, start + 20, score)
+    rows = [line.split("\t") for line in path.read_text().splitlines()]
+    assert [np.float32(row[6]) for row in rows] == score.reshape(-1).tolist()
+    assert [int(row[4]) for row in rows] == [round(min(max(1000 * x, 0), 1000)) for x in score.reshape(-1).tolist()]
+    assert [row[5] for row in rows] == ["+", "-"] * len(values)
+
+
+@pytest.mark.parametrize("writer_class", [BedGraphWriter, BedWriter])
+@pytest.mark.parametrize("name", ["x.bed", "x.bed.gz"])
+def test_text_tracks_refuse_what_bigwig_refuses(
+    tmp_path: Path, writer_class: type[BedGraphWriter | BedWriter], name: str
+) -> None:
+    def run(contig: str, *rows: tuple[int, int, float]) -> None:
+        start, end, value = intervals(*rows)
+        with writer_class(tmp_path / name, CONTIGS) as writer:
+            writer.add_intervals(contig, start, end, value if writer_class is BedGraphWriter else np.c_[value, value])
+
+    for contig, rows, words in [
+        ("chrB", [(0, 20, np.inf)], "not finite"),
+        ("chrB", [(0, 20, 0.5), (10, 30, 0.5)], r"\[10, 30\)"),
+        ("chrA", [(69_990, 70_001, 0.5)], "past the contig"),
+        ("chrC", [(0, 20, 0.5)], "unknown contig"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            run(contig, *rows)
+        assert no_files(tmp_path)
+
+
+def test_bgzf_blocks(tmp_path: Path) -> None:
+    text = np.random.default_rng(0).bytes(3_000_000)  # incompressible: the worst case for the size of a block
+    with Output(tmp_path / "x.gz") as output:
+        for first in range(0, len(text), 70_000):
+            output.write(text[first : first + 70_000])
+    data = (tmp_path / "x.gz").read_bytes()
+    blocks = bgzf_blocks_of(data)
+    assert b"".join(blocks) == text
+    assert all(0 < len(block) <= 65280 for block in blocks[:-1])
+    assert blocks[-1] == b""
+    assert data.endswith(BGZF_END)
+    with Output(tmp_path / "empty.gz"):
+        pass
+    assert (tmp_path / "empty.gz").read_bytes() == BGZF_END
+
+
+def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    with BedGraphWriter("-", CONTIGS) as writer:
+        writer.add_intervals("chrB", *intervals((0, 20, 0.5)))
+    assert capfdbinary.readouterr().out == b"chrB\t0\t20\t0.5\n"
+
+
+def test_a_device_is_written_and_stays() -> None:
+    with Output("/dev/null") as output:
+        output.write(b"x")
+    assert not Path("/dev/null").is_file()
+    assert Path("/dev/null").exists()
+
+
+def test_calls_as_bed(tmp_path: Path) -> None:
+    bed.write_calls(tmp_path / "x.bed", CALLS)
+    header, *rows = (tmp_path / "x.bed").read_text().splitlines()
+    assert header.startswith("#")
+    assert len(header.split("\t")) == 10
+    assert [row.split("\t") for row in rows] == [
+        ["chrB", "40", "44", "mir_1", "100", "+", "0.1", "-1.50", "(())", "ACGU"],
+        ["chrB", "60", "80", "mir_2", "1000", "-", "1.0", ".", ".", "."],
+        ["chrA", "0", "4", "mir_3", "0", "-", "0.0", "0.00", "....", "acgt"],
+    ]
+
+
+def test_calls_as_gff3(tmp_path: Path) -> None:
+    odd = dataclasses.replace(CALLS[0], contig=">chr 1;%é~|", name="a;b=c&d,e%f")
+    gff3.write_calls(tmp_path / "x.gff3", [odd, CALLS[1]], [(">chr 1;%é~|", 500), ("chrB", 2_000_000)])
+    assert (tmp_path / "x.gff3").read_text().splitlines() == [
+        "##gff-version 3",
+        "##sequence-region %3Echr%201%3B%25%C3%A9%7E| 1 500",
+        "##sequence-region chrB 1 2000000",
+        "%3Echr%201%3B%25%C3%A9%7E|\tmirscan\tpre_miRNA\t41\t44\t0.1\t+\t.\t"
+        "ID=a%3Bb%3Dc%26d%2Ce%25f;Name=a%3Bb%3Dc%26d%2Ce%25f;energy=-1.50;structure=(());windows=3",
+        "chrB\tmirscan\tpre_miRNA\t61\t80\t1.0\t-\t.\tID=mir_2;Name=mir_2;windows=1",
+    ]
+    (tmp_path / "x.gff3").unlink()
+    with pytest.raises(ValueError, match="two calls have the name mir_2"):
+        gff3.write_calls(tmp_path / "x.gff3", [CALLS[1], CALLS[1]])
+    assert no_files(tmp_path)
+
+
+def test_calls_as_fasta(tmp_path: Path) -> None:
+    write_fasta(tmp_path / "x.fa", [CALLS[0], CALLS[2]])
+    assert (tmp_path / "x.fa").read_text() == (
+        ">mir_1 chrB:41-44(+) score=0.1 energy=-1.50\nACGU\n>mir_3 chrA:1-4(-) score=0.0 energy=0.00\nacgt\n"
+    )
+    (tmp_path / "x.fa").unlink()
+    for bad, words in [(CALLS[1], "no sequence"), (dataclasses.replace(CALLS[0], name="a b"), "first space")]:
+        with pytest.raises(ValueError, match=words):
+            write_fasta(tmp_path / "x.fa", [bad])
+        assert no_files(tmp_path)
+
+
+@pytest.mark.parametrize("write_calls", [bed.write_calls, gff3.write_calls, write_fasta])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"contig": "a\tb"},
+        {"name": "a\nb"},
+        {"name": ""},
+        {"structure": "((\t))"},
+        {"sequence": "AC\rGU"},
+        {"start": -1},
+        {"start": 44},
+        {"strand": "."},
+        {"score": float("nan")},
+        {"energy": float("inf")},
+    ],
+)
+def test_bad_calls(tmp_path: Path, write_calls: Callable[..., None], change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"call "):
+        write_calls(tmp_path / "x.gz", [CALLS[0], dataclasses.replace(CALLS[0], **{"name": "mir_9", **change})])
+    assert no_files(tmp_path)

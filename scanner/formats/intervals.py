@@ -1,4 +1,4 @@
-"""What every track format asks of its input: known contigs, sorted intervals that do not overlap, finite values."""
+"""What every format asks of its input: known contigs, sorted intervals, finite values, no control characters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from mirscan.types import STRANDS, Call
 
 CHUNK = 1 << 16
 """Intervals looked at together: temporary arrays stay small however many intervals a call brings."""
@@ -24,6 +26,35 @@ def plain(text: str, what: str) -> str:
     if not text or _CONTROL.search(text):
         raise ValueError(f"{what} {text!r} is empty or holds a control character")
     return text
+
+
+def check_call(call: Call) -> None:
+    """Refuse a call that no file can hold.
+
+    Raises
+    ------
+    ValueError
+        If a text field holds a control character, the interval is none, the strand is neither + nor -, or score or
+        energy is not finite.
+    """
+    place = f"{call.contig!r} [{call.start}, {call.end})"
+    for what, text in (("contig", call.contig), ("name", call.name)):
+        plain(text, f"call at {place}: {what}")
+    for what, optional in (("structure", call.structure), ("sequence", call.sequence)):
+        if optional is not None:
+            plain(optional, f"call at {place}: {what}")
+    if not 0 <= call.start < call.end:
+        raise ValueError(f"call {call.name}: {place} is no interval")
+    if call.strand not in STRANDS:
+        raise ValueError(f"call {call.name}: strand {call.strand!r} is neither + nor -")
+    for number in (call.score, 0.0 if call.energy is None else call.energy):
+        if not np.isfinite(number):
+            raise ValueError(f"call {call.name} at {place}: {number} is not finite")
+
+
+def shortest(score: float) -> str:
+    """The shortest decimal that reads back as the same float32."""
+    return str(np.float32(score))
 
 
 class SortedIntervals:

@@ -1,0 +1,72 @@
+"""Calls → GFF3 (Sequence Ontology specification 1.26): plain text, or BGZF where the name ends in ``.gz``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from mirscan.formats.atomic import Output
+from mirscan.formats.intervals import check_call, shortest
+from mirscan.types import Call
+
+_RESERVED = re.compile(r"[;=&,%\x00-\x1f\x7f]")
+
+
+def write_calls(path: str | Path, calls: Iterable[Call], contigs: Sequence[tuple[str, int]] = ()) -> None:
+    """Write calls as features of type ``pre_miRNA`` (SO:0001244), 1-based and closed, in the order given.
+
+    Column 6 is the raw score; attributes are ``ID``, ``Name``, ``energy`` (kcal/mol), ``structure`` (dot-bracket) and
+    ``windows`` (merged windows). A sorted file in BGZF can be indexed by ``tabix -p gff``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name, or ``-`` for standard output.
+    calls : iterable of Call
+        With names that are unique: they become IDs.
+    contigs : sequence of (name, length)
+        Contigs to declare by ``##sequence-region``.
+
+    Raises
+    ------
+    ValueError
+        If a name is repeated or a call cannot be written (`mirscan.formats.intervals.check_call`). Nothing is
+        published then.
+    OSError
+        From the file system. Nothing is published then.
+    """
+    seen: set[str] = set()
+    with Output(path) as output:
+        output.write(b"##gff-version 3\n")
+        for name, length in contigs:
+            output.write(f"##sequence-region {seqid(name)} 1 {length}\n".encode())
+        for call in calls:
+            check_call(call)
+            if call.name in seen:
+                raise ValueError(f"two calls have the name {call.name}")
+            seen.add(call.name)
+            output.write(_row(call).encode())
+
+
+def seqid(contig: str) -> str:
+    """A contig's name as column 1 holds it: all but letters, digits and ``.:^*$@!+_?-|`` is percent-encoded."""
+    return quote(contig, safe=".:^*$@!+_?-|").replace("~", "%7E")
+
+
+def attribute(text: str) -> str:
+    """A value as column 9 holds it: ``;=&,%`` and control characters are percent-encoded."""
+    return _RESERVED.sub(lambda match: f"%{ord(match[0]):02X}", text)
+
+
+def _row(call: Call) -> str:
+    attributes = {"ID": call.name, "Name": call.name}
+    if call.energy is not None:
+        attributes["energy"] = f"{call.energy:.2f}"
+    if call.structure is not None:
+        attributes["structure"] = call.structure
+    attributes["windows"] = str(call.windows)
+    last = ";".join(f"{key}={attribute(value)}" for key, value in attributes.items())
+    place = f"{call.start + 1}\t{call.end}"
+    return f"{seqid(call.contig)}\tmirscan\tpre_miRNA\t{place}\t{shortest(call.score)}\t{call.strand}\t.\t{last}\n"
