@@ -34,7 +34,30 @@ WORK = 9 * STRETCH
 LOOP, INT11, INT12, INT21, INT22, GENERIC, ONE, BULGE, EXTERIOR = range(0, WORK, STRETCH)
 BLOCK = 512  # 5' bases that share a profile
 REACH = BLOCK + STRETCH  # 3' bases they can reach
+TRACED = 4096  # 5' ends whose pairs are kept at once while tracing
 KEY = 1024  # keys: energy * 1024 + length, so that one minimum finds both
+
+
+class Scan(NamedTuple):
+    """What `scan_hairpins` finds in rows ``first .. last`` of a strand; energies int16 in dcal/mol.
+
+    Attributes
+    ----------
+    windows : (last - first,) int16
+        Best hairpin anywhere inside the ``span`` bases from each row on; 0 where none is below 0.
+    opened : (last - first,) int16
+        Best hairpin whose 5' end is the row; 0 where none is below 0.
+    lengths : (last - first,) int16
+        Bases of that hairpin, the shorter one of equals; 0 where there is none.
+    centres : (2 (last - first) + span + 32,) int32
+        By ``i + j - 2 first``: ``(energy + compactness * length) * KEY + length`` of the least hairpin around that
+        centre among those that open in these rows.
+    """
+
+    windows: np.ndarray
+    opened: np.ndarray
+    lengths: np.ndarray
+    centres: np.ndarray
 
 
 class Tables(NamedTuple):
@@ -239,7 +262,8 @@ def _outside(rows, work, width, outer, outer_23, one_sided, terminal, exterior):
 @kernel()
 def _collect(work, width, reach, ends):
     """Best hairpin with each 3' end so far; cells beyond the reach are dropped."""
-    work[EXTERIOR + reach - 4 : EXTERIOR + width] = INF
+    for x in range(reach - 4, width):
+        work[EXTERIOR + x] = INF
     for block in range(0, width, LANES):
         energies = work[block : block + WORK]
         best = ends[block : block + LANES]
@@ -284,31 +308,11 @@ def _profile(out, table, right):
 
 
 @kernel()
-def stem_loops(codes, first, last, span, compactness, tables, windows, opened, lengths, centres, closed):
-    """Best stem-loops of ``codes[first:last]``, one strand, with the real bases around that piece.
+def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, lengths, centres, closed):
+    """Fill a `Scan` of ``codes[first:last]`` and, if it has as many rows, ``closed`` with V(i, j).
 
-    Parameters
-    ----------
-    codes : (n,) uint8
-        The contig: 0..3, anything above never pairs.
-    first, last : int
-        Rows to report. Rows up to ``last + span`` are computed for what they contribute.
-    span : int
-        Longest stem-loop in bases, 5 to `MAX_SPAN`.
-    compactness : int
-        Cost of a base in dcal/mol that `centres` adds to an energy.
-    tables : Tables
-    windows : (last - first,) int16, output
-        Best hairpin anywhere inside the ``span`` bases from each row on, dcal/mol; 0 where none is below 0.
-    opened : (last - first,) int16, output
-        Best hairpin whose 5' end is the row; 0 where none is below 0.
-    lengths : (last - first,) int16, output
-        Bases of that hairpin; 0 where there is none.
-    centres : (2 (last - first) + span + 32,) int32, in and output
-        By ``i + j - 2 first``: the least ``(energy + compactness * length) * 1024 + length``.
-    closed : (r, STRETCH) int16, output
-        If ``r`` is ``last - first``: V(i, j) of each row, without the outermost pair's neighbours, pair (i, j) in
-        column ``LEFT + j - i - 4``. Else untouched.
+    Rows up to ``last + span`` are computed for what they contribute. ``closed`` is (last - first, STRETCH): the pair
+    (i, j) of row i stands in column ``LEFT + j - i - 4``, without the outermost pair's neighbours.
     """
     count = len(codes)
     stop = min(count, last + span - 5)
@@ -467,3 +471,239 @@ def stem_loops(codes, first, last, span, compactness, tables, windows, opened, l
         _centred(work, width, costs, centres[2 * at + 4 : 2 * at + 4 + width])
         if keep:
             closed[at] = row[:STRETCH]
+
+
+def scan_hairpins(
+    codes: np.ndarray,
+    tables: Tables,
+    span: int = 120,
+    first: int = 0,
+    last: int | None = None,
+    compactness: int = 15,
+) -> Scan:
+    """Best stem-loops of one strand, for the rows (5' ends) ``first .. last`` of a contig.
+
+    Pieces are equal to the whole whatever their size: neighbours are the contig's own. The caller gives the reverse
+    complement for the other strand. Runs without the GIL; memory grows with the piece, some 14 bytes a row.
+
+    Parameters
+    ----------
+    codes : (n,) uint8
+        The contig, 0..3; anything above never pairs.
+    tables : Tables
+        From `mirscan.folding.turner_tables`.
+    span : int
+        Longest stem-loop in bases, 5 to `MAX_SPAN`.
+    first, last : int
+        Rows to report; the whole contig by default.
+    compactness : int
+        Cost of a base in dcal/mol in ``centres``, so that a compact stem wins over a longer one of the same loop.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ValueError
+        If the span or the rows are out of range.
+    """
+    last = len(codes) if last is None else last
+    scan, nothing = _empty(codes, span, first, last), np.empty((0, STRETCH), dtype=np.int16)
+    _stem_loops(codes, first, last, span, compactness, tables, *scan, nothing)
+    return scan
+
+
+def _empty(codes: np.ndarray, span: int, first: int, last: int) -> Scan:
+    if not 5 <= span <= MAX_SPAN:
+        raise ValueError(f"span {span}: need 5 to {MAX_SPAN} bases")
+    if not 0 <= first <= last <= len(codes):
+        raise ValueError(f"rows {first} to {last} of a contig of {len(codes)} bases")
+    rows = last - first
+    energies = np.zeros((3, rows), dtype=np.int16)
+    centres = np.full(2 * rows + span + LANES, INF * KEY, dtype=np.int32)
+    return Scan(energies[0], energies[1], energies[2], centres)
+
+
+@kernel()
+def compact_hairpins(centres, low, high, radius, ceiling, start, length, score):
+    """Centres whose hairpin is the least within ``radius`` on both sides; the first one of equals.
+
+    Parameters
+    ----------
+    centres : (n,) int32
+        Keys of a `Scan`.
+    low, high : int
+        Centres to judge; their neighbours only compete.
+    radius : int
+        In half bases: a centre is ``i + j``.
+    ceiling : int
+        Highest score worth looking at, dcal/mol.
+    start, length, score : (high - low,) int32, output
+        5' end relative to the scan's first row, bases, energy + compactness * length.
+
+    Returns
+    -------
+    int
+        How many were found.
+    """
+    found = 0
+    for c in range(low, high):
+        mine = centres[c] // KEY
+        if mine > ceiling:
+            continue
+        least = True
+        for d in range(max(0, c - radius), min(len(centres), c + radius + 1)):
+            other = centres[d] // KEY
+            if other < mine or (other == mine and d < c):
+                least = False
+                break
+        if least:
+            length[found] = centres[c] % KEY
+            start[found] = (c - length[found] + 1) // 2
+            score[found] = mine
+            found += 1
+    return found
+
+
+@kernel()
+def _base(codes, x):
+    return np.int64(codes[x]) if codes[x] < 4 else 0
+
+
+@kernel()
+def _key(codes, first, last):
+    """The bases from ``first`` to ``last``, both included, as digits to base four."""
+    key = 0
+    for x in range(first, last + 1):
+        key = key * 4 + _base(codes, x)
+    return key
+
+
+@kernel()
+def _hairpin_energy(codes, i, j, tables):
+    size = j - i - 1
+    energy = np.int64(tables.hairpin[size])
+    if size == 3:
+        special = tables.triloop[_key(codes, i, j)]
+        return np.int64(special) if special < INF else energy + tables.terminal[_base(codes, i), _base(codes, j)]
+    if size == 4 and tables.tetraloop[_key(codes, i, j)] < INF:
+        return np.int64(tables.tetraloop[_key(codes, i, j)])
+    if size == 6 and tables.hexaloop[_key(codes, i, j)] < INF:
+        return np.int64(tables.hexaloop[_key(codes, i, j)])
+    return energy + tables.mismatch_hairpin[_key(codes, i, i + 1), _key(codes, j - 1, j)]
+
+
+@kernel()
+def _inner_energy(codes, i, j, p, q, tables):
+    """Stack, bulge or interior loop between the pairs (i, j) and (p, q)."""
+    a = p - i - 1
+    b = j - q - 1
+    outer = (_base(codes, i), _base(codes, j))
+    inner = (_base(codes, q), _base(codes, p))
+    if a == 0 or b == 0:
+        size = a + b
+        if size > 1:
+            return np.int64(tables.bulge[size]) + tables.terminal[outer] + tables.terminal[inner]
+        stack = np.int64(tables.stack[outer[0] * 4 + inner[1], inner[0] * 4 + outer[1]])
+        return stack + (tables.bulge[1] if size == 1 else 0)
+    if a <= 2 and b <= 2:
+        left = _key(codes, i, p)
+        right = _key(codes, q, j)
+        if a == 1:
+            return np.int64(tables.int11[left, right] if b == 1 else tables.int12[left, right])
+        return np.int64(tables.int21[left, right] if b == 1 else tables.int22[left, right])
+    energy = np.int64(tables.interior[a, b])
+    if a == 1 or b == 1:
+        return energy + tables.one_sided[outer] + tables.one_sided[inner]
+    inside = (_key(codes, i, i + 1), _key(codes, j - 1, j))
+    outside = (_key(codes, p - 1, p), _key(codes, q, q + 1))
+    if a + b == 5:
+        return energy + tables.mismatch_23[inside] + tables.outer_23[outside]
+    return energy + tables.mismatch_interior[inside] + tables.outer_interior[outside]
+
+
+@kernel()
+def _trace(codes, first, closed, starts, lengths, tables, partners):
+    """Follow each hairpin's minima inwards; hairpin loops first, then inner pairs from the outside in."""
+    for h in range(len(starts)):
+        i = starts[h]
+        j = i + lengths[h] - 1
+        origin = i
+        partners[h, :] = -1
+        while True:
+            partners[h, i - origin] = j - origin
+            partners[h, j - origin] = i - origin
+            value = np.int64(closed[i - first, LEFT + j - i - 4])
+            if value == _hairpin_energy(codes, i, j, tables):
+                break
+            p, q = _inner_pair(codes, first, closed, i, j, value, tables)
+            i = p
+            j = q
+
+
+@kernel()
+def _inner_pair(codes, first, closed, i, j, value, tables):
+    for p in range(i + 1, min(i + SIDE + 2, j - 4)):
+        for q in range(j - 1, max(j - SIDE - 2, p + 3), -1):
+            inner = np.int64(closed[p - first, LEFT + q - p - 4])
+            if inner < INF and inner + _inner_energy(codes, i, j, p, q, tables) == value:
+                return p, q
+    raise ValueError("no inner pair gives the energy of the outer one")
+
+
+def trace_hairpins(codes: np.ndarray, tables: Tables, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Pairs of the best stem-loop between given ends.
+
+    Neighbouring hairpins share one pass of the recurrence, so that tracing all proposals of a contig costs about as
+    much as finding them.
+
+    Parameters
+    ----------
+    codes : (n,) uint8
+        One strand.
+    tables : Tables
+    starts, lengths : (B,) int
+        5' ends and bases; the two end bases must be able to pair.
+
+    Returns
+    -------
+    (B, max(lengths)) int16
+        Offset of each base's partner from the hairpin's start, -1 where unpaired.
+
+    Raises
+    ------
+    ValueError
+        If a hairpin is outside the contig, too long, too short, or its ends do not pair.
+    """
+    starts, lengths = np.asarray(starts, dtype=np.int64), np.asarray(lengths, dtype=np.int64)
+    ends = starts + lengths
+    partners = np.full((len(starts), int(lengths.max(initial=0))), -1, dtype=np.int16)
+    order = np.argsort(starts, kind="stable")
+    done = 0
+    while done < len(order):
+        first = stop = int(starts[order[done]])
+        until = done
+        while until < len(order) and starts[order[until]] < min(max(stop, first + 1), first + TRACED):
+            stop = max(stop, int(ends[order[until]]))
+            until += 1
+        group = order[done:until]
+        span = int(lengths[group].max())
+        if stop > len(codes) or lengths[group].min() < 5:
+            raise ValueError(f"hairpins of {lengths[group].min()} to {span} bases, the last one ending at {stop}")
+        closed = np.empty((stop - first, STRETCH), dtype=np.int16)
+        _stem_loops(codes[:stop], first, stop, span, 0, tables, *_empty(codes, span, first, stop), closed)
+        if (closed[starts[group] - first, LEFT + lengths[group] - 5] >= INF).any():
+            raise ValueError(f"the end bases of a hairpin between {first} and {stop} cannot pair")
+        pairs = np.full((len(group), partners.shape[1]), -1, dtype=np.int16)
+        _trace(codes, first, closed, starts[group], lengths[group], tables, pairs)
+        partners[group] = pairs
+        done = until
+    return partners
+
+
+def dot_brackets(partners: np.ndarray, lengths: np.ndarray) -> list[str]:
+    """Dot-brackets of the rows of `trace_hairpins`."""
+    columns = np.arange(partners.shape[1])
+    letters = np.where(partners < 0, ord("."), np.where(partners > columns, ord("("), ord(")"))).astype(np.uint8)
+    return [row[:length].tobytes().decode("ascii") for row, length in zip(letters, lengths, strict=True)]
