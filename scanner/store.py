@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -30,6 +31,8 @@ import numpy as np
 from mirscan.types import STRANDS, IncompleteError, InputError, Plan
 
 _REMOTE = ("gs://", "s3://", "memory://")
+_OWN = re.compile(r"plan\.json.*|scores|parts|partial|genome\.codes|genome\..*\.tmp")
+"""What may lie in a store's folder before its array does; the genome's unpacked bases are spooled there."""
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
@@ -348,7 +351,7 @@ def remove_store(url: str | os.PathLike[str]) -> None:
     folder = _local(url)
     if not folder.exists():
         return
-    if not folder.is_dir() or (any(folder.iterdir()) and not _is_store(folder)):
+    if not folder.is_dir() or not _is_store(folder):
         raise InputError(f"{folder} is no score store, so --fresh does not delete it; use another --store")
     aside = folder.with_name(folder.name + ".deleting")
     try:
@@ -361,11 +364,10 @@ def remove_store(url: str | os.PathLike[str]) -> None:
 
 
 def _is_store(folder: Path) -> bool:
-    """Whether a folder has what only a store has: a plan beside its array, or nothing but a plan."""
-    return (folder / "plan.json").is_file() and (
-        (folder / "scores" / "zarr.json").is_file()
-        or all(path.name.startswith("plan.json") for path in folder.iterdir())
-    )
+    """Whether a folder has a plan beside its array, or holds nothing but what an interrupted start leaves there."""
+    if (folder / "plan.json").is_file() and (folder / "scores" / "zarr.json").is_file():
+        return True
+    return all(_OWN.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _local(url: str) -> Path:

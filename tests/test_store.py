@@ -310,6 +310,19 @@ def test_fresh_starts_over(tmp_path: Path) -> None:
     ScoreStore.create_or_open(tmp_path / "new", make_plan(), fresh=True)
 
 
+def test_fresh_after_a_start_that_was_interrupted(tmp_path: Path) -> None:
+    """The genome is unpacked into the store's folder before there is a plan, by this run or one that was killed."""
+    store = tmp_path / "s"
+    store.mkdir()
+    (store / "genome.abc.tmp").write_bytes(b"x")
+    with open(store / "genome.codes", "w+b") as spool:
+        spool.write(b"bases")
+        ScoreStore.create_or_open(store, make_plan(), fresh=True)
+        spool.seek(0)
+        assert spool.read() == b"bases"
+    assert not (store / "genome.abc.tmp").exists()
+
+
 def test_fresh_mends_a_plan_that_cannot_be_read(tmp_path: Path) -> None:
     fill(ScoreStore.create_or_open(tmp_path / "s", make_plan()))
     for damage in (b"{", b"\xff\xfe", b"{}", b'{"format_version": 99}'):
@@ -327,7 +340,8 @@ def test_fresh_deletes_no_other_folder(tmp_path: Path) -> None:
     for name in ("home", "home/thesis.txt"):
         with pytest.raises(InputError, match="no score store"):
             ScoreStore.create_or_open(tmp_path / name, make_plan(), fresh=True)
-    (home / "plan.json").write_text("{}")
+    for name in ("plan.json", "genome.codes"):
+        (home / name).write_text("{}")
     with pytest.raises(InputError, match="no score store"):
         remove_store(home)
     assert (home / "thesis.txt").read_text() == "dear"
