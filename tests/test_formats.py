@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mirscan.formats.bed as bed
+import mirscan.formats.decimals as decimals
 import mirscan.formats.gff3 as gff3
 from mirscan.formats.atomic import BGZF_END, Output
 from mirscan.formats.bed import BedGraphWriter, BedWriter
@@ -471,6 +472,27 @@ def test_bedgraph_rows(tmp_path: Path, name: str) -> None:
     read = [(int(row[1]), int(row[2]), float(np.float32(row[3]))) for row in rows]
     assert read == expected(start, start + 20, values)
     assert rows[3][3] == "0.1"
+
+
+def test_decimals_are_the_shortest() -> None:
+    """NumPy's own, number by number, is the slow reference."""
+    random = np.random.default_rng(9)
+    steps = np.arange(-40, 41)
+    borders = [np.float32(10.0**k).view(np.int32) + steps for k in range(-5, 2)]
+    values = np.concatenate(
+        [
+            random.random(20_000),
+            10 ** random.uniform(-9, 2, 20_000),
+            np.round(random.random(5000), 3),
+            np.concatenate(borders).astype(np.int32).view(np.float32),
+            [0.0, -0.0, -0.25, 3.4e38],
+        ]
+    ).astype(np.float32)
+    read = decimals.rows(decimals.floats(values), b"\n").decode().split()
+    slow = ["0.0001" if value == np.float32(1e-4) else str(value) for value in values]
+    assert read == slow
+    numbers = np.concatenate([random.integers(0, 10**10, 1000), [0, 9, 10, 99, 100, 2**40]])
+    assert decimals.rows(decimals.integers(numbers), b"\n").decode().split() == [str(n) for n in numbers]
 
 
 def test_bed_rows_of_both_strands(tmp_path: Path) -> None:

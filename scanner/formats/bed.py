@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.formats.atomic import Output, Publication
+from mirscan.formats.decimals import floats, integers, rows
 from mirscan.formats.intervals import SortedIntervals, check_call, shortest
 from mirscan.types import STRANDS, Call
 
-_STRANDS = np.array(STRANDS)
+_STRANDS = np.frombuffer("".join(STRANDS).encode(), np.uint8)[:, None]
 _CALL_COLUMNS = "#contig start end name score strand raw_score energy structure sequence".replace(" ", "\t")
 
 
@@ -26,7 +27,7 @@ class _RowWriter(Publication):
         self._order = SortedIntervals(contigs)
         self._output = Output(path)
 
-    def _rows(self, name: str, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> str:
+    def _rows(self, name: bytes, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> bytes:
         raise NotImplementedError
 
     def add_intervals(self, contig: int | str, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> None:
@@ -35,8 +36,7 @@ class _RowWriter(Publication):
             raise ValueError("the writer is closed")
         try:
             for number, *columns in self._order.chunks(contig, start, end, values):
-                # The name becomes part of a format string.
-                self._output.write(self._rows(self._order.names[number].replace("%", "%%"), *columns).encode())
+                self._output.write(self._rows(self._order.names[number].encode(), *columns))
         except BaseException:
             self.abort()
             raise
@@ -69,9 +69,10 @@ class BedGraphWriter(_RowWriter):
         From here or any method. Nothing is published then.
     """
 
-    def _rows(self, name: str, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> str:
+    def _rows(self, name: bytes, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> bytes:
         present = ~np.isnan(values)
-        return _format(f"{name}\t%d\t%d\t%s\n", start[present], end[present], values[present].astype("U16"))
+        columns = integers(start[present]), integers(end[present]), floats(values[present])
+        return rows(name + b"\t", columns[0], b"\t", columns[1], b"\t", columns[2], b"\n")
 
 
 class BedWriter(_RowWriter):
@@ -83,12 +84,13 @@ class BedWriter(_RowWriter):
     Parameters and errors are those of `BedGraphWriter`.
     """
 
-    def _rows(self, name: str, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> str:
+    def _rows(self, name: bytes, start: np.ndarray, end: np.ndarray, values: np.ndarray) -> bytes:
         flat = values.reshape(-1)
         row = np.flatnonzero(~np.isnan(flat))
         interval, score = row // 2, flat[row]
-        columns = start[interval], end[interval], _thousandths(score), _STRANDS[row % 2], score.astype("U16")
-        return _format(f"{name}\t%d\t%d\t.\t%d\t%s\t%s\n", *columns)
+        strand, thousandths = _STRANDS[row % 2], integers(_thousandths(score))
+        place = name + b"\t", integers(start[interval]), b"\t", integers(end[interval])
+        return rows(*place, b"\t.\t", thousandths, b"\t", strand, b"\t", floats(score), b"\n")
 
 
 def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
@@ -128,11 +130,3 @@ def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
 
 def _thousandths(score: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(1000 * score.astype(np.float64)), 0, 1000).astype(np.int64)
-
-
-def _format(row: str, *columns: np.ndarray) -> str:
-    """``row % cells`` for every row at once: one formatting call, six times faster than a call a row."""
-    cells: list[object] = [None] * (len(columns) * len(columns[0]))
-    for k, column in enumerate(columns):
-        cells[k :: len(columns)] = column.tolist()
-    return row * len(columns[0]) % tuple(cells)
