@@ -35,6 +35,7 @@ LOOP, INT11, INT12, INT21, INT22, GENERIC, ONE, BULGE, EXTERIOR = range(0, WORK,
 BLOCK = 512  # 5' bases that share a profile
 REACH = BLOCK + STRETCH  # 3' bases they can reach
 TRACED = 4096  # 5' ends whose pairs are kept at once while tracing
+GAP = 256  # bases between hairpins that are cheaper to compute than to start again
 KEY = 1024  # keys: energy * 1024 + length, so that one minimum finds both
 
 
@@ -684,7 +685,7 @@ def trace_hairpins(codes: np.ndarray, tables: Tables, starts: np.ndarray, length
     while done < len(order):
         first = stop = int(starts[order[done]])
         until = done
-        while until < len(order) and starts[order[until]] < min(max(stop, first + 1), first + TRACED):
+        while until < len(order) and starts[order[until]] < min(stop + GAP, first + TRACED):
             stop = max(stop, int(ends[order[until]]))
             until += 1
         group = order[done:until]
