@@ -275,14 +275,20 @@ def _collect(work, width, reach, ends):
 
 
 @kernel()
-def _opened(work, width):
+def _opened(work, width, costs, lanes):
     """Key of the best hairpin of this row: energy and length."""
-    best = np.int32(INF * KEY)
+    for x in range(LANES):
+        lanes[x] = INF * KEY
     for block in range(0, width, LANES):
         energies = work[block : block + WORK]
+        cost = costs[block : block + LANES]
         for x in range(LANES):
-            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + np.int32(block + x + 5))
-            best = key if key < best else best
+            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + cost[x])
+            z = lanes[x]
+            lanes[x] = key if key < z else z
+    best = lanes[0]
+    for x in range(LANES):
+        best = min(best, lanes[x])
     return best
 
 
@@ -343,9 +349,9 @@ def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, 
     before = np.zeros((4, REACH + 1), dtype=np.int32)
     bases = np.empty(REACH + 16, dtype=np.int64)  # from eight before the block on; what is no base counts as A
     known = np.empty(REACH + 16, dtype=np.bool_)
-    costs = np.empty(STRETCH, dtype=np.int32)  # what a length adds to a key
-    for x in range(STRETCH):
-        costs[x] = (x + 5) * (compactness * KEY + 1)
+    plain = np.arange(5, STRETCH + 5).astype(np.int32)  # what a length adds to a key
+    costs = plain * np.int32(compactness * KEY + 1)
+    lanes = np.empty(LANES, dtype=np.int32)
     depth = DEPTH
     block = stop
     for i in range(stop - 1, first - 1, -1):
@@ -412,7 +418,7 @@ def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, 
             triloop = tables.triloop[left5]
             if triloop == INF:
                 triloop = np.int16(tables.hairpin[3] + terminal[o4])
-            _inner_loops(row, work, width, interior, one_sided_cost, bulge_cost)
+            # Loops written base by base come first: a vector cannot read what single stores have only just left.
             _small_loops(
                 work,
                 partners[base, before[base, s] : before[base, s + width]],
@@ -433,6 +439,7 @@ def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, 
                 tables.tetraloop[left6],
                 tables.hexaloop[left8],
             )
+            _inner_loops(row, work, width, interior, one_sided_cost, bulge_cost)
             _close(
                 row,
                 work,
@@ -466,7 +473,7 @@ def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, 
             y = ends[at + x]
             least = y if y < least else least
         windows[at] = least
-        key = _opened(work, width)
+        key = _opened(work, width, plain, lanes)
         opened[at] = min(0, key // KEY)
         lengths[at] = key % KEY if key < 0 else 0
         _centred(work, width, costs, centres[2 * at + 4 : 2 * at + 4 + width])
