@@ -125,7 +125,9 @@ class Tables(NamedTuple):
 
 
 @kernel()
-def _inner_loops(rows, work, width, interior, one_sided, bulge):
+def _inner_loops(
+    rows: np.ndarray, work: np.ndarray, width: int, interior: np.ndarray, one_sided: np.ndarray, bulge: np.ndarray
+) -> None:
     """Minima over the loops whose energy splits into inner side, size and outer side: 75 terms a cell.
 
     Every index is a constant away from one array, in loops of constant length: so they compile to plain vector code
@@ -167,7 +169,17 @@ def _inner_loops(rows, work, width, interior, one_sided, bulge):
 
 
 @kernel()
-def _small_loops(work, partners, right3, right4, first, int11, int12, int21, int22):
+def _small_loops(
+    work: np.ndarray,
+    partners: np.ndarray,
+    right3: np.ndarray,
+    right4: np.ndarray,
+    first: int,
+    int11: np.ndarray,
+    int12: np.ndarray,
+    int21: np.ndarray,
+    int22: np.ndarray,
+) -> None:
     """Loops of one or two bases a side, each with a table of its own, for the bases the 5' base pairs with."""
     for k in range(len(partners)):
         j = partners[k]
@@ -181,7 +193,9 @@ def _small_loops(work, partners, right3, right4, first, int11, int12, int21, int
 
 
 @kernel()
-def _hairpin_loops(work, width, hairpin, mismatch, triloop, tetraloop, hexaloop):
+def _hairpin_loops(
+    work: np.ndarray, width: int, hairpin: np.ndarray, mismatch: np.ndarray, triloop: int, tetraloop: int, hexaloop: int
+) -> None:
     """The loop of three to ``width + 2`` bases closed by each pair; three, four and six bases have special ones."""
     for block in range(0, width, LANES):
         loops = work[block : block + WORK]
@@ -197,7 +211,20 @@ def _hairpin_loops(work, width, hairpin, mismatch, triloop, tetraloop, hexaloop)
 
 
 @kernel()
-def _close(rows, work, width, bulge, two_three, stack, stack_5, stack_3, mismatch, mismatch_23, one_sided, terminal):
+def _close(
+    rows: np.ndarray,
+    work: np.ndarray,
+    width: int,
+    bulge: int,
+    two_three: int,
+    stack: np.ndarray,
+    stack_5: np.ndarray,
+    stack_3: np.ndarray,
+    mismatch: np.ndarray,
+    mismatch_23: np.ndarray,
+    one_sided: np.ndarray,
+    terminal: np.ndarray,
+) -> None:
     """V(i, j), the least of all loops the pair closes; INF where it is no pair."""
     for block in range(0, width, LANES):
         row = rows[block : block + 10 * ROW]
@@ -240,243 +267,309 @@ def _close(rows, work, width, bulge, two_three, stack, stack_5, stack_3, mismatc
 
 
 @kernel()
-def _outside(rows, work, width, outer, outer_23, one_sided, terminal, exterior):
-    """V with the cost of the pair's outside, for every kind of loop around it."""
+def _outside(
+    rows: np.ndarray,
+    loops: np.ndarray,
+    width: int,
+    outer: np.ndarray,
+    outer_23: np.ndarray,
+    one_sided: np.ndarray,
+    terminal: np.ndarray,
+    exterior: np.ndarray,
+    limit: np.ndarray,
+    ends: np.ndarray,
+) -> None:
+    """V with the cost of the pair's outside, for every kind of loop around it and for none: a hairpin of its own."""
     for block in range(0, width, LANES):
         row = rows[block : block + ROW]
-        out = work[block : block + WORK]
+        out = loops[block : block + WORK]
         beyond = outer[block : block + LANES]
         beyond_23 = outer_23[block : block + LANES]
         one = one_sided[block : block + LANES]
         end = terminal[block : block + LANES]
-        ends = exterior[block : block + LANES]
         for x in range(LANES):
             v = row[x + CLOSED + LEFT]
             row[x + MISMATCHED + LEFT] = np.int16(v + beyond[x])
             row[x + MISMATCHED_23 + LEFT] = np.int16(v + beyond_23[x])
             row[x + ONE_SIDED + LEFT] = np.int16(v + one[x])
             row[x + BULGED + LEFT] = np.int16(v + end[x])
-        for x in range(LANES):
-            out[EXTERIOR + x] = np.int16(row[x + CLOSED + LEFT] + ends[x])
-
-
-@kernel()
-def _collect(work, width, reach, ends):
-    """Best hairpin with each 3' end so far; cells beyond the reach are dropped."""
-    for x in range(reach - 4, width):
-        work[EXTERIOR + x] = INF
-    for block in range(0, width, LANES):
-        energies = work[block : block + WORK]
+        outermost = exterior[block : block + LANES]
+        least = limit[block : block + LANES]
         best = ends[block : block + LANES]
         for x in range(LANES):
-            y = energies[EXTERIOR + x]
+            y = np.int16(row[x + CLOSED + LEFT] + outermost[x])
+            z = least[x]
+            y = y if y > z else z
+            out[EXTERIOR + x] = y
             z = best[x]
             best[x] = y if y < z else z
 
 
 @kernel()
-def _opened(work, width, costs, lanes):
-    """Key of the best hairpin of this row: energy and length."""
+def _keys(loops: np.ndarray, width: int, plain: np.ndarray, costs: np.ndarray, centres: np.ndarray) -> int:
+    """Key of the best hairpin of this row (energy, length); keys of the best around each centre so far.
+
+    ``plain`` and ``costs`` are what a length adds to the one and the other; ``plain`` ends with room for a minimum.
+    """
+    lanes = plain[STRETCH:]
     for x in range(LANES):
         lanes[x] = INF * KEY
     for block in range(0, width, LANES):
-        energies = work[block : block + WORK]
-        cost = costs[block : block + LANES]
-        for x in range(LANES):
-            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + cost[x])
-            z = lanes[x]
-            lanes[x] = key if key < z else z
-    best = lanes[0]
-    for x in range(LANES):
-        best = min(best, lanes[x])
-    return best
-
-
-@kernel()
-def _centred(work, width, costs, centres):
-    """Keys of the best hairpin around each centre so far: energy plus a cost per base, and length."""
-    for block in range(0, width, LANES):
-        energies = work[block : block + WORK]
+        energies = loops[block : block + WORK]
+        length = plain[block : block + LANES]
         cost = costs[block : block + LANES]
         best = centres[block : block + LANES]
         for x in range(LANES):
-            key = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY) + cost[x])
+            energy = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY))
+            key = np.int32(energy + length[x])
+            z = lanes[x]
+            lanes[x] = key if key < z else z
+            key = np.int32(energy + cost[x])
             z = best[x]
             best[x] = key if key < z else z
+    least = lanes[0]
+    for x in range(LANES):
+        least = min(least, lanes[x])
+    return least
+
+
+class _Space(NamedTuple):
+    """Room for one run: rows of V and its sums, loops of one row, and profiles of a block of 5' bases.
+
+    A profile is a table by 5' key (rows, flattened) and 3' position: for one 5' base a vector over 3' bases.
+    """
+
+    rows: np.ndarray
+    loops: np.ndarray
+    ends: np.ndarray
+    limit: np.ndarray
+    plain: np.ndarray
+    costs: np.ndarray
+    bases: np.ndarray
+    known: np.ndarray
+    right: np.ndarray
+    partners: np.ndarray
+    before: np.ndarray
+    terminal: np.ndarray
+    one_sided: np.ndarray
+    stack: np.ndarray
+    stack_3: np.ndarray
+    hairpin: np.ndarray
+    mismatch: np.ndarray
+    mismatch_23: np.ndarray
+    outer: np.ndarray
+    outer_23: np.ndarray
+    exterior: np.ndarray
+
+
+def _space(rows: int, span: int, compactness: int) -> _Space:
+    def int16(*shape: int, value: int = 0) -> np.ndarray:
+        return np.full(shape, value, dtype=np.int16)
+
+    plain = np.arange(5, STRETCH + LANES + 5, dtype=np.int32)
+    return _Space(
+        rows=int16((DEPTH + 10) * ROW, value=INF),
+        loops=int16(WORK + STRETCH),
+        ends=int16(rows + span + STRETCH, value=INF),
+        limit=np.repeat(np.array([np.iinfo(np.int16).min, INF], dtype=np.int16), STRETCH),
+        plain=plain,
+        costs=plain * np.int32(compactness * KEY + 1),
+        bases=np.empty(REACH + 16, dtype=np.int64),
+        known=np.empty(REACH + 16, dtype=np.bool_),
+        right=np.zeros((6, REACH), dtype=np.uint8),
+        partners=np.empty((4, REACH), dtype=np.int32),
+        before=np.zeros((4, REACH + 1), dtype=np.int32),
+        terminal=int16(4 * REACH),
+        one_sided=int16(4 * REACH),
+        stack=int16(16 * REACH),
+        stack_3=int16(16 * REACH),
+        hairpin=int16(16 * REACH),
+        mismatch=int16(16 * REACH),
+        mismatch_23=int16(16 * REACH),
+        outer=int16(16 * REACH),
+        outer_23=int16(16 * REACH),
+        exterior=int16(20 * REACH),
+    )
 
 
 @kernel()
-def _profile(out, table, right):
-    """Table entries by 5' key (rows of ``out``, flattened) and 3' position, so that a row is read as a vector."""
+def _profile(out: np.ndarray, table: np.ndarray, right: np.ndarray, size: int) -> None:
     for key in range(table.shape[0]):
         row = table[key]
-        for x in range(REACH):
+        for x in range(size):
             out[key * REACH + x] = row[right[x]]
 
 
 @kernel()
-def _stem_loops(codes, first, last, span, compactness, tables, windows, opened, lengths, centres, closed):
+def _prepare(codes: np.ndarray, block: int, size: int, tables: Tables, space: _Space) -> None:
+    """Profiles of ``size`` 3' positions from ``block`` on, and which of them each base pairs with."""
+    bases, known, right = space.bases, space.known, space.right
+    for x in range(size + 16):  # from eight before the block on; what is no base counts as A
+        j = block - 8 + x
+        known[x] = 0 <= j < len(codes) and codes[j] < 4
+        bases[x] = np.int64(codes[j]) if known[x] else 0
+    for x in range(size):
+        y = x + 8
+        right[0, x] = bases[y - 1] * 4 + bases[y]
+        right[1, x] = bases[y - 2] * 4 + bases[y]
+        right[2, x] = bases[y - 2] * 16 + bases[y - 1] * 4 + bases[y]
+        right[3, x] = bases[y - 3] * 64 + right[2, x]
+        right[4, x] = bases[y] * 4 + bases[y + 1]
+        right[5, x] = bases[y] * 5 + (bases[y + 1] if known[y + 1] else 4)
+    _profile(space.stack, tables.stack, right[0], size)
+    _profile(space.stack_3, tables.stack, right[1], size)
+    _profile(space.hairpin, tables.mismatch_hairpin, right[0], size)
+    _profile(space.mismatch, tables.mismatch_interior, right[0], size)
+    _profile(space.mismatch_23, tables.mismatch_23, right[0], size)
+    _profile(space.outer, tables.outer_interior, right[4], size)
+    _profile(space.outer_23, tables.outer_23, right[4], size)
+    _profile(space.exterior, tables.exterior, right[5], size)
+    for base in range(4):
+        found = 0
+        for x in range(size):
+            other = bases[x + 8]
+            pairs = known[x + 8] and tables.pair[base, other] == 0
+            space.terminal[base * REACH + x] = tables.terminal[base, other] if pairs else INF
+            space.one_sided[base * REACH + x] = tables.one_sided[base, other]
+            space.before[base, x] = found
+            space.partners[base, found] = x
+            found += pairs
+        space.before[base, size] = found
+
+
+@kernel()
+def _fill_row(
+    row: np.ndarray,
+    x: int,
+    width: int,
+    tables: Tables,
+    space: _Space,
+    interior: np.ndarray,
+    limit: np.ndarray,
+    ends: np.ndarray,
+) -> None:
+    """V of the pairs that one 5' base opens; ``x`` is its place in the block."""
+    loops = space.loops
+    bases = space.bases[x + 7 :]
+    base = bases[1]
+    left2 = base * 4 + bases[2]
+    left3 = left2 * 4 + bases[3]
+    left4 = left3 * 4 + bases[4]
+    left6 = (left4 * 4 + bases[5]) * 4 + bases[6]
+    neighbour = bases[0] if space.known[x + 7] else 4
+    at = x + 4  # 3' position of the first column
+    at4 = base * REACH + at
+    at16 = left2 * REACH + at
+    at_5 = (base * 4 + bases[3]) * REACH + at
+    at_outer = (bases[0] * 4 + base) * REACH + at
+    at_exterior = (neighbour * 4 + base) * REACH + at
+    triloop = np.int64(tables.triloop[left6 // 4])
+    if triloop == INF:
+        triloop = np.int64(tables.hairpin[3]) + space.terminal[at4]
+    # Loops written base by base come first: a vector cannot read at once what single stores have only just left.
+    _small_loops(
+        loops,
+        space.partners[base, space.before[base, at] : space.before[base, at + width]],
+        space.right[2],
+        space.right[3],
+        at,
+        tables.int11[left3],
+        tables.int12[left3],
+        tables.int21[left4],
+        tables.int22[left4],
+    )
+    _hairpin_loops(
+        loops,
+        width,
+        tables.hairpin,
+        space.hairpin[at16 : at16 + width],
+        triloop,
+        tables.tetraloop[left6],
+        tables.hexaloop[(left6 * 4 + bases[7]) * 4 + bases[8]],
+    )
+    _inner_loops(row, loops, width, interior, tables.interior[1, 3:], tables.bulge[2:])
+    _close(
+        row,
+        loops,
+        width,
+        tables.bulge[1],
+        tables.interior[2, 3],
+        space.stack[at16 : at16 + width],
+        space.stack[at_5 : at_5 + width],
+        space.stack_3[at16 : at16 + width],
+        space.mismatch[at16 : at16 + width],
+        space.mismatch_23[at16 : at16 + width],
+        space.one_sided[at4 : at4 + width],
+        space.terminal[at4 : at4 + width],
+    )
+    _outside(
+        row,
+        loops,
+        width,
+        space.outer[at_outer : at_outer + width],
+        space.outer_23[at_outer : at_outer + width],
+        space.one_sided[at4 : at4 + width],
+        space.terminal[at4 : at4 + width],
+        space.exterior[at_exterior : at_exterior + width],
+        limit,
+        ends,
+    )
+
+
+@kernel()
+def _stem_loops(
+    codes: np.ndarray,
+    first: int,
+    last: int,
+    span: int,
+    tables: Tables,
+    space: _Space,
+    scan: Scan,
+    closed: np.ndarray,
+) -> None:
     """Fill a `Scan` of ``codes[first:last]`` and, if it has as many rows, ``closed`` with V(i, j).
 
     Rows up to ``last + span`` are computed for what they contribute. ``closed`` is (last - first, STRETCH): the pair
     (i, j) of row i stands in column ``LEFT + j - i - 4``, without the outermost pair's neighbours.
     """
-    count = len(codes)
-    stop = min(count, last + span - 5)
-    rows = np.full((DEPTH + 10) * ROW, INF, dtype=np.int16)
-    work = np.zeros(WORK + STRETCH, dtype=np.int16)
-    ends = np.full(last - first + span + STRETCH, INF, dtype=np.int16)
-    keep = closed.shape[0] == last - first
-    interior = np.empty(49, dtype=np.int16)
+    keep = len(closed) == last - first
+    interior = np.empty(49, dtype=np.int16)  # of two bases a side and more; the smallest have tables of their own
     for a in range(7):
         for b in range(7):
             interior[7 * a + b] = tables.interior[2 + a, 2 + b] if a + b > 1 else INF
-    one_sided_cost = tables.interior[1, 3:9].copy()
-    bulge_cost = tables.bulge[2:9].copy()
-    two_three = tables.interior[2, 3]
-    terminal = np.empty(4 * REACH, dtype=np.int16)
-    one_sided = np.empty(4 * REACH, dtype=np.int16)
-    stack = np.empty(16 * REACH, dtype=np.int16)
-    stack_3 = np.empty(16 * REACH, dtype=np.int16)
-    hairpin = np.empty(16 * REACH, dtype=np.int16)
-    mismatch = np.empty(16 * REACH, dtype=np.int16)
-    mismatch_23 = np.empty(16 * REACH, dtype=np.int16)
-    outer = np.empty(16 * REACH, dtype=np.int16)
-    outer_23 = np.empty(16 * REACH, dtype=np.int16)
-    exterior = np.empty(20 * REACH, dtype=np.int16)
-    right = np.zeros((6, REACH), dtype=np.uint8)
-    partners = np.empty((4, REACH), dtype=np.int32)
-    before = np.zeros((4, REACH + 1), dtype=np.int32)
-    bases = np.empty(REACH + 16, dtype=np.int64)  # from eight before the block on; what is no base counts as A
-    known = np.empty(REACH + 16, dtype=np.bool_)
-    plain = np.arange(5, STRETCH + 5).astype(np.int32)  # what a length adds to a key
-    costs = plain * np.int32(compactness * KEY + 1)
-    lanes = np.empty(LANES, dtype=np.int32)
-    depth = DEPTH
+    widest = (span - 4 + LANES - 1) // LANES * LANES
+    stop = min(len(codes), last + span - 5)
     block = stop
+    depth = DEPTH
     for i in range(stop - 1, first - 1, -1):
         if i < block:
             block = max(first, i + 1 - BLOCK)
-            for x in range(REACH + 16):
-                j = block - 8 + x
-                known[x] = 0 <= j < count and codes[j] < 4
-                bases[x] = np.int64(codes[j]) if known[x] else 0
-            for x in range(REACH):
-                y = x + 8
-                right[0, x] = bases[y - 1] * 4 + bases[y]
-                right[1, x] = bases[y - 2] * 4 + bases[y]
-                right[2, x] = bases[y - 2] * 16 + bases[y - 1] * 4 + bases[y]
-                right[3, x] = bases[y - 3] * 64 + right[2, x]
-                right[4, x] = bases[y] * 4 + bases[y + 1]
-                right[5, x] = bases[y] * 5 + (bases[y + 1] if known[y + 1] else 4)
-            _profile(stack, tables.stack, right[0])
-            _profile(stack_3, tables.stack, right[1])
-            _profile(hairpin, tables.mismatch_hairpin, right[0])
-            _profile(mismatch, tables.mismatch_interior, right[0])
-            _profile(mismatch_23, tables.mismatch_23, right[0])
-            _profile(outer, tables.outer_interior, right[4])
-            _profile(outer_23, tables.outer_23, right[4])
-            _profile(exterior, tables.exterior, right[5])
-            for base in range(4):
-                found = 0
-                for x in range(REACH):
-                    other = bases[x + 8]
-                    pairs = known[x + 8] and tables.pair[base, other] == 0
-                    terminal[base * REACH + x] = tables.terminal[base, other] if pairs else INF
-                    one_sided[base * REACH + x] = tables.one_sided[base, other]
-                    before[base, x] = found
-                    partners[base, found] = x
-                    found += pairs
-                before[base, REACH] = found
+            _prepare(codes, block, i - block + 5 + widest, tables, space)
         if depth == 0:
-            rows[DEPTH * ROW : (DEPTH + 9) * ROW] = rows[: 9 * ROW]
+            space.rows[DEPTH * ROW : (DEPTH + 9) * ROW] = space.rows[: 9 * ROW]
             depth = DEPTH
         depth -= 1
-        row = rows[depth * ROW : depth * ROW + 10 * ROW + LEFT]
-        reach = min(span, last + span - 1 - i)
-        width = (reach - 4 + LANES - 1) // LANES * LANES
-        x = i - block + 8
-        if not known[x]:
-            row[:ROW] = INF
-            work[EXTERIOR : EXTERIOR + width] = INF
-        else:
-            s = x - 8 + 4  # 3' position of the first column
-            base = bases[x]
-            left2 = base * 4 + bases[x + 1]
-            left3 = left2 * 4 + bases[x + 2]
-            left4 = left3 * 4 + bases[x + 3]
-            left5 = left4 * 4 + bases[x + 4]
-            left6 = left5 * 4 + bases[x + 5]
-            left8 = (left6 * 4 + bases[x + 6]) * 4 + bases[x + 7]
-            outer5 = bases[x - 1] * 4 + base
-            exterior5 = (bases[x - 1] if known[x - 1] else 4) * 4 + base
-            o4 = base * REACH + s
-            o16 = left2 * REACH + s
-            oo = outer5 * REACH + s
-            os = (base * 4 + bases[x + 2]) * REACH + s
-            oe = exterior5 * REACH + s
-            triloop = tables.triloop[left5]
-            if triloop == INF:
-                triloop = np.int16(tables.hairpin[3] + terminal[o4])
-            # Loops written base by base come first: a vector cannot read what single stores have only just left.
-            _small_loops(
-                work,
-                partners[base, before[base, s] : before[base, s + width]],
-                right[2],
-                right[3],
-                s,
-                tables.int11[left3],
-                tables.int12[left3],
-                tables.int21[left4],
-                tables.int22[left4],
-            )
-            _hairpin_loops(
-                work,
-                width,
-                tables.hairpin,
-                hairpin[o16 : o16 + width],
-                triloop,
-                tables.tetraloop[left6],
-                tables.hexaloop[left8],
-            )
-            _inner_loops(row, work, width, interior, one_sided_cost, bulge_cost)
-            _close(
-                row,
-                work,
-                width,
-                tables.bulge[1],
-                two_three,
-                stack[o16 : o16 + width],
-                stack[os : os + width],
-                stack_3[o16 : o16 + width],
-                mismatch[o16 : o16 + width],
-                mismatch_23[o16 : o16 + width],
-                one_sided[o4 : o4 + width],
-                terminal[o4 : o4 + width],
-            )
-            _outside(
-                row,
-                work,
-                width,
-                outer[oo : oo + width],
-                outer_23[oo : oo + width],
-                one_sided[o4 : o4 + width],
-                terminal[o4 : o4 + width],
-                exterior[oe : oe + width],
-            )
+        row = space.rows[depth * ROW : (depth + 10) * ROW + LEFT]
+        reach = min(span, last + span - 1 - i) - 4
+        width = (reach + LANES - 1) // LANES * LANES
         at = i - first
-        _collect(work, width, reach, ends[at + 4 : at + 4 + width])
+        if space.known[i - block + 8]:
+            limit = space.limit[STRETCH - reach : STRETCH - reach + width]
+            ends = space.ends[at + 4 : at + 4 + width]
+            _fill_row(row, i - block, width, tables, space, interior, limit, ends)
+        else:
+            row[:ROW] = INF
         if i >= last:
             continue
         least = np.int16(0)
         for x in range(4, span):
-            y = ends[at + x]
+            y = space.ends[at + x]
             least = y if y < least else least
-        windows[at] = least
-        key = _opened(work, width, plain, lanes)
-        opened[at] = min(0, key // KEY)
-        lengths[at] = key % KEY if key < 0 else 0
-        _centred(work, width, costs, centres[2 * at + 4 : 2 * at + 4 + width])
+        scan.windows[at] = least
+        if space.known[i - block + 8]:
+            key = _keys(space.loops, width, space.plain, space.costs, scan.centres[2 * at + 4 : 2 * at + 4 + width])
+            scan.opened[at] = min(0, key // KEY)
+            scan.lengths[at] = key % KEY if key < 0 else 0
         if keep:
             closed[at] = row[:STRETCH]
 
@@ -518,7 +611,7 @@ def scan_hairpins(
     """
     last = len(codes) if last is None else last
     scan, nothing = _empty(codes, span, first, last), np.empty((0, STRETCH), dtype=np.int16)
-    _stem_loops(codes, first, last, span, compactness, tables, *scan, nothing)
+    _stem_loops(codes, first, last, span, tables, _space(last - first, span, compactness), scan, nothing)
     return scan
 
 
@@ -534,7 +627,16 @@ def _empty(codes: np.ndarray, span: int, first: int, last: int) -> Scan:
 
 
 @kernel()
-def compact_hairpins(centres, low, high, radius, ceiling, start, length, score):
+def compact_hairpins(
+    centres: np.ndarray,
+    low: int,
+    high: int,
+    radius: int,
+    ceiling: int,
+    start: np.ndarray,
+    length: np.ndarray,
+    score: np.ndarray,
+) -> int:
     """Centres whose hairpin is the least within ``radius`` on both sides; the first one of equals.
 
     Parameters
@@ -575,21 +677,21 @@ def compact_hairpins(centres, low, high, radius, ceiling, start, length, score):
 
 
 @kernel()
-def _base(codes, x):
-    return np.int64(codes[x]) if codes[x] < 4 else 0
+def _base(codes: np.ndarray, x: int) -> np.int64:
+    return np.int64(codes[x]) if codes[x] < 4 else np.int64(0)
 
 
 @kernel()
-def _key(codes, first, last):
+def _key(codes: np.ndarray, first: int, last: int) -> np.int64:
     """The bases from ``first`` to ``last``, both included, as digits to base four."""
-    key = 0
+    key = np.int64(0)
     for x in range(first, last + 1):
         key = key * 4 + _base(codes, x)
     return key
 
 
 @kernel()
-def _hairpin_energy(codes, i, j, tables):
+def _hairpin_energy(codes: np.ndarray, i: int, j: int, tables: Tables) -> np.int64:
     size = j - i - 1
     energy = np.int64(tables.hairpin[size])
     if size == 3:
@@ -603,7 +705,7 @@ def _hairpin_energy(codes, i, j, tables):
 
 
 @kernel()
-def _inner_energy(codes, i, j, p, q, tables):
+def _inner_energy(codes: np.ndarray, i: int, j: int, p: int, q: int, tables: Tables) -> np.int64:
     """Stack, bulge or interior loop between the pairs (i, j) and (p, q)."""
     a = p - i - 1
     b = j - q - 1
@@ -632,7 +734,15 @@ def _inner_energy(codes, i, j, p, q, tables):
 
 
 @kernel()
-def _trace(codes, first, closed, starts, lengths, tables, partners):
+def _trace(
+    codes: np.ndarray,
+    first: int,
+    closed: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    tables: Tables,
+    partners: np.ndarray,
+) -> None:
     """Follow each hairpin's minima inwards; hairpin loops first, then inner pairs from the outside in."""
     for h in range(len(starts)):
         i = starts[h]
@@ -651,7 +761,9 @@ def _trace(codes, first, closed, starts, lengths, tables, partners):
 
 
 @kernel()
-def _inner_pair(codes, first, closed, i, j, value, tables):
+def _inner_pair(
+    codes: np.ndarray, first: int, closed: np.ndarray, i: int, j: int, value: int, tables: Tables
+) -> tuple[int, int]:
     for p in range(i + 1, min(i + SIDE + 2, j - 4)):
         for q in range(j - 1, max(j - SIDE - 2, p + 3), -1):
             inner = np.int64(closed[p - first, LEFT + q - p - 4])
@@ -700,7 +812,8 @@ def trace_hairpins(codes: np.ndarray, tables: Tables, starts: np.ndarray, length
         if stop > len(codes) or lengths[group].min() < 5:
             raise ValueError(f"hairpins of {lengths[group].min()} to {span} bases, the last one ending at {stop}")
         closed = np.empty((stop - first, STRETCH), dtype=np.int16)
-        _stem_loops(codes[:stop], first, stop, span, 0, tables, *_empty(codes, span, first, stop), closed)
+        scan, space = _empty(codes, span, first, stop), _space(stop - first, span, 0)
+        _stem_loops(codes[:stop], first, stop, span, tables, space, scan, closed)
         if (closed[starts[group] - first, LEFT + lengths[group] - 5] >= INF).any():
             raise ValueError(f"the end bases of a hairpin between {first} and {stop} cannot pair")
         pairs = np.full((len(group), partners.shape[1]), -1, dtype=np.int16)

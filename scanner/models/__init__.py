@@ -1,0 +1,93 @@
+"""The table of models: a plain dict of rows, and how to load one with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mirscan.checkpoints import weights
+from mirscan.models import mire2e
+from mirscan.types import InputError, ModelSpec, UsageError
+
+MODELS: dict[str, ModelSpec] = {**mire2e.MODELS}
+
+
+def find_model(name: str) -> ModelSpec:
+    """The row of a model.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+    """
+    if name not in MODELS:
+        raise UsageError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def load_model(name: str, folder: Path | None = None, *, precision: str = "float32") -> tuple[Any, Any]:
+    """Build a model and fill it with its weights.
+
+    Returns
+    -------
+    graph : flax.nnx.GraphDef
+    state : flax.nnx.State
+        Parameters and batch statistics as NumPy arrays: ``nnx.merge(graph, state)`` is the module, in eval mode.
+
+    Raises
+    ------
+    InputError
+        If the weights are missing, damaged, or of another model.
+    """
+    from flax import nnx
+
+    spec = find_model(name)
+    folder = weights.find(name) if folder is None else folder
+    tree = weights.restore(folder)
+    model = nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0), precision=precision))
+    model.eval()
+    nnx.pop(model, nnx.RngState)  # dropout's keys: nothing draws random numbers here
+    graph, state = nnx.split(model)
+    try:
+        return graph, fill(state, tree)
+    except ValueError as error:
+        raise InputError(f"{folder}: not weights of {name}: {error}") from error
+
+
+def plain(state: Any) -> dict[str, Any]:
+    """An NNX state as a nested dict of NumPy arrays with string keys, as checkpoints hold it."""
+    from flax import nnx
+
+    def walk(tree: Any) -> Any:
+        return {str(k): walk(v) for k, v in tree.items()} if isinstance(tree, dict) else np.asarray(tree)
+
+    return dict(walk(nnx.to_pure_dict(state)))
+
+
+def fill(state: Any, tree: dict[str, Any]) -> Any:
+    """A copy of an NNX state with the values of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ.
+    """
+    from flax import nnx
+
+    def walk(wanted: Any, found: Any, path: str) -> Any:
+        if not isinstance(wanted, dict):
+            if isinstance(found, dict) or wanted.shape != found.shape:
+                raise ValueError(f"{path} has another shape than {wanted.shape}")
+            return found
+        keys = {str(key): key for key in wanted}
+        if not isinstance(found, dict) or keys.keys() != found.keys():
+            odd = sorted(keys.keys() ^ set(found if isinstance(found, dict) else ()))
+            raise ValueError(f"{path or 'the model'} differs in {', '.join(odd[:3])}")
+        return {key: walk(wanted[key], found[name], f"{path}/{name}") for name, key in keys.items()}
+
+    filled = jax.tree.map(lambda leaf: leaf, state)
+    nnx.replace_by_pure_dict(filled, walk(nnx.to_pure_dict(state), tree, ""))
+    return filled

@@ -1,0 +1,139 @@
+"""Weights: find, verify, restore, save. Trees of NumPy arrays through Orbax, every file's sha256 checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mirscan.types import InputError
+
+HERE = Path(__file__).resolve().parent
+SUMS = "SHA256SUMS"
+Tree = dict[str, Any]
+
+
+def registry() -> dict[str, dict[str, Any]]:
+    """The shipped checkpoints: model name to its row of ``registry.toml``."""
+    with open(HERE / "registry.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+def find(model: str) -> Path:
+    """Folder of the weights shipped for a model.
+
+    Raises
+    ------
+    InputError
+        If none are shipped.
+    """
+    row = registry().get(model)
+    if row is None:
+        raise InputError(f"no weights are shipped for model {model!r}: train it and give the folder with --weights")
+    return HERE / row["folder"]
+
+
+def digest(folder: Path) -> str:
+    """Sha256 (hex) over the list of a checkpoint's files and their sums."""
+    return hashlib.sha256(_sums(folder).encode()).hexdigest()
+
+
+def verify(folder: Path) -> None:
+    """Compare every file with the sums written when it was saved; Orbax itself loads flipped bits silently.
+
+    Raises
+    ------
+    InputError
+        Naming the first file that is missing, changed or not on the list.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such checkpoint folder")
+    if not (folder / SUMS).is_file():
+        raise InputError(f"{folder}: not a checkpoint of mirscan ({SUMS} is missing)")
+    expected = dict(reversed(line.split("  ", 1)) for line in (folder / SUMS).read_text().splitlines() if line)
+    for name, sha in expected.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: this file of the checkpoint is missing; install it again")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha:
+            raise InputError(f"{path}: damaged, its sha256 is not the one in {SUMS}; install the checkpoint again")
+    row = next((row for row in registry().values() if HERE / row["folder"] == folder.resolve()), None)
+    if row is not None and row["digest"] != digest(folder):
+        raise InputError(f"{folder / SUMS}: not the list in the registry; install the checkpoint again")
+
+
+def restore(folder: Path) -> Tree:
+    """Nested dict of NumPy arrays, verified, 16-bit floats widened to float32."""
+    verify(folder)
+    tree = _load(folder / "tree")
+    return _map(tree, lambda leaf: leaf.astype(np.float32) if leaf.dtype.itemsize == 2 else leaf)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What `save` was told about the weights (model, data, figures)."""
+    return dict(json.loads((folder / "about.json").read_text()))
+
+
+def save(folder: Path, tree: Tree, about: dict[str, Any], *, half: bool = False) -> None:
+    """Write a checkpoint aside and rename it into place; an older one of the same name is replaced.
+
+    Parameters
+    ----------
+    tree : dict
+        Nested dict of arrays.
+    about : dict
+        JSON-able: at least ``model``.
+    half : bool
+        Store floats as float16.
+    """
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    folder = folder.absolute()
+    aside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+
+    def leaf(array: Any) -> np.ndarray:
+        array = np.asarray(array)
+        return array.astype(np.float16) if half and array.dtype == np.float32 else array
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(aside / "tree", _map(tree, leaf))
+    (aside / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    (aside / SUMS).write_text(_sums(aside))
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+        os.replace(aside, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(aside, folder)
+
+
+def _load(path: Path) -> Tree:
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return dict(checkpointer.restore(path.absolute()))
+
+
+def _sums(folder: Path) -> str:
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    listed = [n for n in names if n != SUMS and not n.endswith(".md")]
+    return "".join(f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in listed)
+
+
+def _map(tree: Any, function: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _map(value, function) for key, value in tree.items()}
+    return function(np.asarray(tree))

@@ -1,0 +1,283 @@
+"""The command line: each command parses, calls one function below, prints. Nothing heavy is imported before it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mirscan.types import IncompleteError, InputError, UsageError
+
+app = typer.Typer(
+    name="mirscan",
+    help="Reads a genome and says where the microRNA precursors are.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+log = logging.getLogger("mirscan")
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]")]
+Bed = Annotated[Path | None, typer.Option(help="Calls as BED (column 7: the score)")]
+Gff3 = Annotated[Path | None, typer.Option(help="Calls as GFF3")]
+Fasta = Annotated[Path | None, typer.Option(help="Sequences of the calls")]
+PerStrand = Annotated[bool, typer.Option("--per-strand", help="Also x.plus.bw and x.minus.bw")]
+Calls = Annotated[float, typer.Option("--calls-per-mb", help="Budget of calls per scanned megabase")]
+MinScore = Annotated[float | None, typer.Option(help="Call every locus of at least this score instead")]
+
+
+@app.command()
+def genome(
+    fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
+    output: Output,
+    bed: Bed = None,
+    gff3: Gff3 = None,
+    calls_fasta: Annotated[Path | None, typer.Option("--fasta", help="Sequences of the calls")] = None,
+    per_strand: PerStrand = False,
+    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "mire2e",
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+    step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
+    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
+    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
+    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
+    contig_alias: Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")] = None,
+    soft_mask: Annotated[str, typer.Option(help="scan or skip lower-case bases")] = "scan",
+    ambiguous: Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")] = "skip",
+    calls_per_mb: Calls = 20.0,
+    min_score: MinScore = None,
+    store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
+    rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
+    batch: Annotated[int | None, typer.Option(help="Windows given to the devices at a time")] = None,
+    part_windows: Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")] = None,
+    devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
+) -> None:
+    """Scan a genome: a score for every window of both strands, and the loci worth looking at.
+
+    The same command resumes a run that was stopped.
+    """
+    _one_of("soft-mask", soft_mask, ("scan", "skip"))
+    _one_of("ambiguous", ambiguous, ("skip", "zero"))
+    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    from mirscan.run import Options, run_file, scan_genome
+
+    options = Options(
+        output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
+        step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
+        min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
+        ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
+        rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
+        precision=precision,  # type: ignore[arg-type]
+    )  # fmt: skip
+    with _stoppable() as stop, _progress() as report:
+        record = scan_genome(fasta, options, report=report, stop=stop)
+    log.info(
+        "%s: %s of %s windows scored, %s calls, %.0f windows/s; the record is in %s",
+        output, f"{record['scored']:,}", f"{2 * record['windows']:,}", f"{record['calls']:,}",
+        record["windows_per_second"], run_file(output),
+    )  # fmt: skip
+
+
+@app.command()
+def export(
+    store: Annotated[str, typer.Argument(help="Store of a finished scan")],
+    output: Output,
+    per_strand: PerStrand = False,
+    bed: Bed = None,
+    gff3: Gff3 = None,
+    calls_per_mb: Calls = 20.0,
+    min_score: MinScore = None,
+) -> None:
+    """Write tracks, and calls without sequences, from a store; nothing is scanned again."""
+    from mirscan.call import call
+    from mirscan.export import check_outputs, track_files
+    from mirscan.export import export as export_tracks
+    from mirscan.run import write_calls
+    from mirscan.store import ScoreStore
+
+    opened = ScoreStore.open(store)
+    check_outputs([*track_files(output, per_strand), *(path for path in (bed, gff3) if path)])
+    opened.finish()
+    for path in export_tracks(opened, output, per_strand=per_strand):
+        log.info("wrote %s", path)
+    if bed or gff3:
+        calls = call(opened, calls_per_mb=calls_per_mb, min_score=min_score)
+        write_calls(calls, opened.plan.contigs, bed, gff3, None)
+
+
+@app.command()
+def info(store: Annotated[str, typer.Argument(help="Store of a scan")]) -> None:
+    """Say what a store holds, what is done and what is missing."""
+    from mirscan.store import ScoreStore
+
+    for key, value in ScoreStore.open(store).summary().items():
+        shown = _ranges(value) if key == "parts_missing" else f"{value:,}" if isinstance(value, int) else value
+        typer.echo(f"{key.replace('_', ' '):<16} {shown}")
+
+
+@app.command()
+def models() -> None:
+    """List the models, their weights and the figures they reached."""
+    from mirscan.checkpoints.weights import registry
+    from mirscan.models import MODELS
+
+    shipped = registry()
+    for name, spec in MODELS.items():
+        typer.echo(f"{name}\n    {spec.summary}\n    {spec.reference}")
+        if name in shipped:
+            for figure, value in shipped[name].get("figures", {}).items():
+                typer.echo(f"    {figure.replace('_', ' ')}: {value}")
+        else:
+            typer.echo("    no weights shipped: train it, then --weights FOLDER")
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="mire2e")],
+    stage: Annotated[str, typer.Option(help="structure, energy or classifier; weights joins the three")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the training; an unfinished one resumes")],
+    precursors: Annotated[Path | None, typer.Option(help="FASTA of known precursors, named as in miRBase")] = None,
+    genome: Annotated[list[Path] | None, typer.Option(help="Background FASTA; X.gff3 beside X.fa.gz is used")] = None,
+    validation: Annotated[list[str] | None, typer.Option(help="Glob over STEM:CONTIG to hold out")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Glob over STEM:CONTIG to keep unseen")] = None,
+    pseudo: Annotated[Path | None, typer.Option(help="FASTA of pseudo hairpins")] = None,
+    folded: Annotated[int, typer.Option(help="Background windows to fold")] = 40_000,
+    negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 100_000,
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+) -> None:
+    """Train a model from FASTA files: structure, energy, classifier, then `--stage weights`."""
+    from dataclasses import replace
+
+    from mirscan.cascade import RECIPES, STAGES, assemble, train_stage
+    from mirscan.devices import configure
+    from mirscan.examples import Sources
+
+    _one_of("stage", stage, (*STAGES, "weights"))
+    configure(threads)
+    if stage == "weights":
+        typer.echo(assemble(model, output, {}))
+        return
+    if precursors is None or not genome:
+        raise UsageError("training needs --precursors and at least one --genome")
+    beside = [(path, path.with_name(path.name.split(".fa")[0] + ".gff3")) for path in genome]
+    sources = Sources(
+        precursors=precursors,
+        genomes=tuple((fasta, gff3 if gff3.is_file() else None) for fasta, gff3 in beside),
+        held_out=(*((g, "validation") for g in validation or ()), *((g, "test") for g in test or ())),
+        pseudo=pseudo,
+    )
+    recipe = RECIPES[stage] if epochs is None else replace(RECIPES[stage], epochs=epochs)
+    cores = threads or len(os.sched_getaffinity(0))
+    train_stage(
+        model, stage, sources, output, recipe=recipe, folded=folded, negatives=negatives, processes=cores, log=log.info
+    )
+
+
+def main() -> None:
+    """Entry point: one clear line and the documented exit code for whatever a user can cause."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    try:
+        app()
+    except InputError as error:
+        _quit(3, str(error))
+    except UsageError as error:
+        _quit(2, str(error))
+    except IncompleteError as error:
+        _quit(4, str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        import errno
+
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _quit(4, f"disk full{f' at {error.filename}' if error.filename else ''}: free space, run the command again")
+        raise
+
+
+def _quit(code: int, message: str) -> None:
+    sys.stderr.write(f"mirscan: {' '.join(message.split())}\n")
+    sys.exit(code)
+
+
+def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"--{option} {value}: choose {', '.join(filter(None, allowed))}")
+
+
+def _ranges(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:10]))
+    return f"{len(numbers):,}" + (f" ({shown}{', ...' if len(numbers) > 10 else ''})" if numbers else "")
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """A first SIGINT or SIGTERM asks the scan to stop after its batch, a second one ends it at once."""
+    from mirscan.scan import Stopped
+
+    received: list[int] = []
+
+    def ask(number: int, frame: Any) -> None:
+        received.append(number)
+        log.warning("stopping after this batch; the same command resumes")
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    except Stopped:
+        sys.exit(128 + received[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Any], None]]:
+    """A bar on a terminal, else one line in 30 seconds; on standard error in both cases."""
+    from mirscan.scan import Progress
+
+    def line(progress: Progress) -> str:
+        rate = (progress.done - progress.resumed) / max(progress.seconds, 1e-9)
+        left = (progress.total - progress.done) / max(rate, 1e-9)
+        return f"{progress.done:,} of {progress.total:,} windows, {rate:,.0f} windows/s, {_clock(left)} left"
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("scanning"), BarColumn(), TextColumn("{task.description}"))
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("compiling", total=None)
+            yield lambda p: bar.update(task, total=p.total, completed=p.done, description=line(p))
+    else:
+        shown = [time.monotonic()]
+
+        def report(progress: Progress) -> None:
+            if time.monotonic() - shown[0] >= 30:
+                shown[0] = time.monotonic()
+                log.info(line(progress))
+
+        yield report
+
+
+def _clock(seconds: float) -> str:
+    if seconds >= 172_800:
+        return f"{seconds / 86_400:.1f} days"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

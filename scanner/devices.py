@@ -1,0 +1,111 @@
+"""The accelerators of this machine, and the one jit of inference: a fixed shape on every device at once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mirscan.types import ModelSpec, UsageError
+
+CPU_STEPS = 8
+"""Mini-batches in one compiled step on a CPU: long enough that dispatch does not count, short enough to stop soon."""
+ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS = 1024, 4
+
+
+def configure(threads: int | None = None) -> None:
+    """Before the first use of JAX: one host device a core, and compiled programs cached in the user's cache folder.
+
+    One host device a core lets two cores work on two batches side by side, which scales better than threads inside
+    one matrix product. Does nothing once a backend has started.
+    """
+    cores = threads or len(os.sched_getaffinity(0))
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:  # a backend runs already: a library user or a test has chosen
+        return
+    base = os.environ.get("MIRSCAN_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mirscan"
+    )
+    jax.config.update("jax_compilation_cache_dir", os.path.join(base, "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def local_devices(limit: int | None = None) -> list[jax.Device]:
+    """Devices of this machine, at most ``limit``.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than asked for.
+    """
+    devices = jax.local_devices()
+    if limit is not None and not 1 <= limit <= len(devices):
+        raise UsageError(f"--devices {limit}: this machine has {len(devices)} ({devices[0].platform})")
+    return devices[:limit]
+
+
+def backend() -> str:
+    """Platform of the devices: ``cpu``, ``gpu`` or ``tpu``."""
+    return str(jax.local_devices()[0].platform)
+
+
+def mini_batch(spec: ModelSpec, platform: str) -> int:
+    """Windows computed at once on one device: what fits a CPU core's L2 cache, or what fills an accelerator."""
+    return spec.mini_batch if platform == "cpu" else ACCELERATOR_MINI_BATCH
+
+
+def compiled_rows(spec: ModelSpec, platform: str) -> int:
+    """Rows of the compiled shape per device. It stands in the plan, so that a resumed scan computes the same way."""
+    return mini_batch(spec, platform) * (CPU_STEPS if platform == "cpu" else ACCELERATOR_STEPS)
+
+
+class Scorer:
+    """Scores windows on all devices. Its compiled shape never changes, so a score cannot depend on its neighbours.
+
+    Parameters
+    ----------
+    graph, state
+        The model, as `mirscan.models.load_model` returns it.
+    rows : int
+        Rows of the compiled shape per device (`Plan.compiled_rows`).
+    """
+
+    def __init__(
+        self, spec: ModelSpec, graph: Any, state: Any, *, rows: int, devices: list[jax.Device] | None = None
+    ) -> None:
+        devices = devices or local_devices()
+        mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+        mini = min(mini_batch(spec, devices[0].platform), rows)
+        if rows % mini:
+            raise ValueError(f"{rows} compiled rows are not a multiple of the mini-batch {mini}")
+        self.rows = rows * len(devices)
+        self.window = spec.window
+        self._spread = NamedSharding(mesh, PartitionSpec("data"))
+        self._state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+
+        def some(state: Any, codes: jax.Array) -> jax.Array:
+            def few(codes: jax.Array) -> jax.Array:
+                return spec.score(nnx.merge(graph, state)(codes)).astype(jnp.float32)
+
+            return jax.lax.map(few, codes.reshape(-1, mini, codes.shape[-1])).reshape(-1)
+
+        spec_in = (PartitionSpec(), PartitionSpec("data"))
+        self._run = jax.jit(jax.shard_map(some, mesh=mesh, in_specs=spec_in, out_specs=PartitionSpec("data")))
+
+    def submit(self, codes: np.ndarray) -> jax.Array:
+        """Start scoring uint8 (n <= rows, window); returns at once, missing rows are padded."""
+        if len(codes) < self.rows:
+            codes = np.concatenate([codes, np.full((self.rows - len(codes), self.window), 4, dtype=np.uint8)])
+        return self._run(self._state, jax.device_put(codes, self._spread))
+
+    def score(self, codes: np.ndarray) -> np.ndarray:
+        """Scores, float32 (n,), of any number of windows, uint8 (n, window)."""
+        blocks = range(0, len(codes), self.rows)
+        waiting = [(self.submit(codes[b : b + self.rows]), len(codes[b : b + self.rows])) for b in blocks]
+        return np.concatenate([np.asarray(result)[:n] for result, n in waiting] or [np.empty(0, np.float32)])

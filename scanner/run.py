@@ -1,0 +1,238 @@
+"""`mirscan genome`: plan, scan, export and call in a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from mirscan.call import call
+from mirscan.checkpoints import weights
+from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices
+from mirscan.export import check_outputs, export, track_files
+from mirscan.folding import ViennaFolder
+from mirscan.formats import bed, fasta, gff3
+from mirscan.genome import Genome, open_genome
+from mirscan.models import find_model, load_model
+from mirscan.scan import Progress, scan
+from mirscan.select import contig_table, select_segments
+from mirscan.store import ScoreStore
+from mirscan.types import Call, Contig, Grid, InputError, ModelSpec, Plan, UsageError
+
+DEFAULT_MODEL = "mire2e"
+PART_WINDOWS = {"cpu": 1 << 13}
+ACCELERATOR_PART_WINDOWS = 1 << 18
+log = logging.getLogger("mirscan")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may ask of a scan; the names are the command line's."""
+
+    output: Path
+    bed: Path | None = None
+    gff3: Path | None = None
+    fasta: Path | None = None
+    per_strand: bool = False
+    model: str = DEFAULT_MODEL
+    weights: Path | None = None
+    step: int | None = None
+    regions: tuple[str, ...] = ()
+    regions_file: Path | None = None
+    exclude: tuple[str, ...] = ()
+    min_contig: int = 0
+    contig_alias: Path | None = None
+    soft_mask: Literal["scan", "skip"] = "scan"
+    ambiguous: Literal["skip", "zero"] = "skip"
+    calls_per_mb: float = 20.0
+    min_score: float | None = None
+    store: str | None = None
+    rm_store: bool = False
+    fresh: bool = False
+    batch: int | None = None
+    part_windows: int | None = None
+    devices: int | None = None
+    threads: int | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
+
+
+def scan_genome(
+    genome: Path | str,
+    options: Options,
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Scan a FASTA and write what was asked for. Returns the record that ``<output>.run.json`` holds.
+
+    Raises
+    ------
+    InputError, UsageError, IncompleteError
+        With one line for the user; no output file is then left behind.
+    mirscan.scan.Stopped
+        When ``stop`` said so; the same call resumes.
+    """
+    began = time.time()
+    spec = _checked(genome, options)
+    configure(options.threads)
+    store_url = options.store or f"{options.output}.store"
+
+    # ------------------------------------------------------------------ the genome, read once in full
+    log.info("reading %s", genome)
+    spool = Path(store_url) if "://" not in store_url else Path(f"{options.output}.spool")
+    with open_genome(genome, spool=spool, soft_mask=options.soft_mask) as opened:
+        # -------------------------------------------------------------- the plan: all that decides a score
+        plan = make_plan(opened, spec, options)
+        for row in _table(plan.contigs, plan):
+            log.info(row)
+        graph, state = load_model(spec.name, options.weights, precision=plan.precision)
+
+        # -------------------------------------------------------------- scan what the store is missing
+        store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh)
+        devices = local_devices(options.devices)
+        scorer = Scorer(spec, graph, state, rows=plan.compiled_rows, devices=devices)
+        in_flight = max(1, -(-options.batch // scorer.rows)) if options.batch else 2
+        progress = scan(plan, opened, store, scorer, in_flight=in_flight, report=report, stop=stop)
+        store.finish()
+        record = store.summary(verify=False)
+        if not record["scored"]:
+            raise InputError(f"{genome}: no window could be scored: each holds an ambiguous base; see --ambiguous zero")
+
+        # -------------------------------------------------------------- tracks and calls
+        log.info("writing %s", options.output)
+        written = export(store, options.output, per_strand=options.per_strand)
+        calls: list[Call] = []
+        if options.bed or options.gff3 or options.fasta:
+            calls = find_calls(store, opened, options)
+            write_calls(calls, plan.contigs, options.bed, options.gff3, options.fasta)
+
+    record |= {
+        "mirscan": version("mirscan"),
+        "genome": str(genome),
+        "options": {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(options), default=str)).items()},
+        "outputs": [str(path) for path in written],
+        "calls": len(calls),
+        "seconds": round(time.time() - began, 3),
+        "scan_seconds": round(progress.seconds, 3),
+        "windows_per_second": round((progress.done - progress.resumed) / max(progress.seconds, 1e-9), 1),
+        "devices": [f"{d.platform} {d.device_kind}" for d in devices],
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "versions": {name: version(name) for name in ("jax", "flax", "numpy", "numba", "tensorstore", "viennarna")},
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    run_file(options.output).write_text(json.dumps(record, indent=1) + "\n")
+    if options.rm_store:
+        from mirscan.store import remove_store
+
+        remove_store(store_url)
+    return record
+
+
+def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
+    """The plan of a scan: which windows, by which weights, in which shape and precision."""
+    grid = Grid(spec.window, options.step or spec.step)
+    segments = select_segments(
+        opened.contigs,
+        grid,
+        regions=options.regions,
+        regions_file=options.regions_file,
+        exclude=options.exclude,
+        min_contig=options.min_contig,
+        alias_file=options.contig_alias,
+    )
+    if not segments:
+        raise InputError(f"{opened.path}: no window of {grid.window} bases is left to scan")
+    platform_name = backend()
+    precision = options.precision or ("float32" if platform_name == "cpu" else "bfloat16")
+    return Plan(
+        genome=str(opened.path),
+        genome_digest=opened.digest,
+        contigs=tuple(opened.contigs),
+        segments=segments,
+        grid=grid,
+        model=spec.name,
+        weights_digest=weights.digest(options.weights or weights.find(spec.name)),
+        part_windows=options.part_windows or PART_WINDOWS.get(platform_name, ACCELERATOR_PART_WINDOWS),
+        ambiguous=options.ambiguous,
+        soft_mask=options.soft_mask,
+        backend=platform_name,
+        precision=precision,
+        compiled_rows=compiled_rows(spec, platform_name),
+        selection={
+            "regions": list(options.regions),
+            "regions_file": str(options.regions_file) if options.regions_file else None,
+            "exclude": list(options.exclude),
+            "min_contig": options.min_contig,
+        },
+    )
+
+
+def find_calls(store: ScoreStore, opened: Genome, options: Options) -> list[Call]:
+    """Candidate loci of a finished scan, refined by ViennaRNA."""
+    with ViennaFolder(1) as folder:
+        return call(store, opened, calls_per_mb=options.calls_per_mb, min_score=options.min_score, folder=folder)
+
+
+def write_calls(
+    calls: Sequence[Call],
+    contigs: Sequence[Contig],
+    bed_path: Path | None,
+    gff3_path: Path | None,
+    fasta_path: Path | None,
+) -> None:
+    """Write calls in each format that has a path."""
+    if bed_path:
+        bed.write_calls(bed_path, calls)
+    if gff3_path:
+        gff3.write_calls(gff3_path, calls, [(c.name, c.length) for c in contigs])
+    if fasta_path:
+        fasta.write_fasta(fasta_path, calls)
+
+
+def run_file(output: Path) -> Path:
+    """Where the record of a run goes: ``scores.run.json`` beside ``scores.bw``."""
+    stem = output.name.removesuffix(".gz")
+    return output.with_name(stem.rsplit(".", 1)[0] + ".run.json")
+
+
+def _checked(genome: Path | str, options: Options) -> ModelSpec:
+    """Refuse what cannot work, before anything is read or computed."""
+    spec = find_model(options.model)
+    if spec.task != "precursor":
+        raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
+    for name in ("calls_per_mb", "min_contig"):
+        if getattr(options, name) < 0:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must not be negative")
+    for name in ("batch", "part_windows", "threads", "step"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    if str(genome) != "-" and not Path(genome).is_file():
+        raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
+    outputs = [*track_files(options.output, options.per_strand), run_file(options.output)]
+    outputs += [path for path in (options.bed, options.gff3, options.fasta) if path]
+    check_outputs(outputs, inputs=[str(genome)])
+    weights.verify(options.weights or weights.find(spec.name))
+    return spec
+
+
+def _table(contigs: Sequence[Contig], plan: Plan, longest: int = 30) -> list[str]:
+    """The contig table for the log: the first rows, and what the rest add up to."""
+    rows = contig_table(contigs, plan.segments, plan.grid)
+    lines = [f"{'contig':<24}{'bases':>14}{'ambiguous':>14}{'windows':>12}"]
+    for row in rows[:longest]:
+        line = f"{row.name:<24}{row.length:>14,}{row.ambiguous:>14,}{row.windows:>12,}"
+        lines.append(line + (f"  {row.skipped}" if row.skipped else ""))
+    if len(rows) > longest:
+        lines.append(f"... and {len(rows) - longest:,} more contigs")
+    skipped = sum(1 for row in rows if not row.windows)
+    lines.append(f"{plan.windows:,} windows on each strand of {len(rows) - skipped:,} contigs; {skipped:,} skipped")
+    return lines

@@ -1,0 +1,227 @@
+"""The optax loop: one page, for every model and stage. `fit` resumes where a killed run left off."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mirscan.checkpoints import weights
+from mirscan.models import fill, plain
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a stage is trained. One epoch sees every example once, or as many as ``epoch_size`` draws."""
+
+    batch: int
+    epochs: int
+    learning_rate: float
+    warmup: int = 500
+    """Steps of linear warm-up; the rate then falls to zero along a cosine (AdamW)."""
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    """Largest global norm of a gradient."""
+    dropout: bool = True
+    positive_share: float | None = None
+    """Class-balanced batches: this share of each batch is drawn from the positives; None takes all as they come."""
+    epoch_size: int | None = None
+    seed: int = 0
+
+
+def fit(
+    module: nnx.Module,
+    loss: Callable[[Any, dict[str, jax.Array]], jax.Array],
+    data: Batch,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    evaluate: Callable[[Callable[[Batch], np.ndarray], int], dict[str, float]],
+    better: str,
+    log: Callable[[str], None],
+    save_every: int = 300,
+) -> dict[str, Any]:
+    """Train a module and return its best weights as a plain tree.
+
+    Parameters
+    ----------
+    loss : callable
+        ``(module, batch) -> float32 ()``; the batch's arrays are on the devices.
+    data : dict of arrays with equal first axis
+        Training examples; ``positive`` (bool) is needed for balanced batches.
+    folder : Path
+        ``state`` (to resume from), ``best`` and ``log.jsonl`` are kept here.
+    evaluate : callable
+        Given ``predict`` and the epoch, returns validation figures; ``better`` names the one to maximise.
+    """
+    # ------------------------------------------------------------------ devices: data parallel over all of them
+    devices = jax.local_devices()
+    if recipe.batch % len(devices):
+        raise ValueError(f"batch {recipe.batch} is not a multiple of {len(devices)} devices")
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+
+    # ------------------------------------------------------------------ module, optimiser
+    module.train()
+    if not recipe.dropout:
+        module.set_attributes(deterministic=True)
+    graph, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    size = recipe.epoch_size or len(next(iter(data.values())))
+    steps = max(1, size // recipe.batch)
+    total = steps * recipe.epochs
+    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, min(recipe.warmup, total // 2), total)
+    optimiser = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adamw(rate, weight_decay=recipe.weight_decay))
+    state = (params, stats, optimiser.init(params), rest)
+
+    @jax.jit
+    def step(state: Any, batch: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
+        params, stats, memory, rest = state
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            inner = nnx.merge(graph, params, stats, rest, copy=True)
+            value = loss(inner, batch)
+            _, _, stats_after, rest_after = nnx.split(inner, nnx.Param, nnx.BatchStat, ...)
+            return value, (stats_after, rest_after)
+
+        (value, (stats, rest)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, memory = optimiser.update(gradient, memory, params)
+        return (optax.apply_updates(params, updates), stats, memory, rest), value
+
+    # ------------------------------------------------------------------ resume
+    folder.mkdir(parents=True, exist_ok=True)
+    done, best = 0, -np.inf
+    if (folder / "state").is_dir():
+        about = weights.describe(folder / "state")
+        if about["recipe"] != asdict(recipe):
+            raise ValueError(f"{folder}: was trained with another recipe; choose another folder")
+        saved = weights.restore(folder / "state")
+        memory = jax.tree.unflatten(jax.tree.structure(state[2]), [saved["memory"][k] for k in _keys(saved["memory"])])
+        state = (fill(params, saved["params"]), fill(stats, saved.get("stats", {})), memory, rest)
+        done, best = about["done"], about["best"]
+        log(f"resumed at step {done} of {total}")
+    state = jax.device_put(state, everywhere)
+
+    def keep(name: str, **more: Any) -> None:
+        params, stats, memory, _ = state
+        tree: dict[str, Any] = {"params": plain(params), "stats": plain(stats)}
+        if name == "state":
+            tree["memory"] = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(memory))}
+        weights.save(folder / name, {k: v for k, v in tree.items() if v}, {"recipe": asdict(recipe), **more})
+
+    # ------------------------------------------------------------------ epochs
+    started, losses = time.time(), []
+    for epoch in range(done // steps, recipe.epochs):
+        order = _order(data, recipe, epoch, size)
+        for number in range(done - epoch * steps, steps):
+            rows = order[number * recipe.batch : (number + 1) * recipe.batch]
+            batch = jax.device_put({name: array[rows] for name, array in data.items()}, spread)
+            state, value = step(state, batch)
+            losses.append(value)
+            done += 1
+            if done % save_every == 0 and done % steps:
+                recent = float(np.mean(jax.device_get(losses[-save_every:])))
+                log(f"step {done}/{total} loss {recent:.5f} {done * recipe.batch / (time.time() - started):.0f} rows/s")
+                keep("state", done=done, best=best)
+        figures = evaluate(predictor(graph, state, rest), epoch)
+        entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
+        with open(folder / "log.jsonl", "a") as lines:
+            lines.write(json.dumps(entry) + "\n")
+        log(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
+        if figures[better] > best:
+            best = figures[better]
+            keep("best", figures=entry)
+        keep("state", done=done, best=best)
+    chosen = weights.restore(folder / "best")
+    return _merge(chosen["params"], chosen.get("stats", {}))
+
+
+def predictor(graph: Any, state: Any, rest: Any, rows: int = 32) -> Callable[[Batch], np.ndarray]:
+    """A function that runs a module in eval mode over any number of examples, in steps of a fixed shape."""
+    params, stats, _, _ = state
+    model = nnx.merge(graph, params, stats, rest, copy=True)
+    model.eval()
+    return runner(model, rows)
+
+
+def runner(model: nnx.Module, rows: int = 32) -> Callable[[Batch], np.ndarray]:
+    """As `predictor`, for a module that is already in eval mode; positional arguments in the order of the dict."""
+    graph, values = nnx.split(model)
+    local = jax.local_devices()
+    mesh = jax.make_mesh((len(local),), ("data",), axis_types=(AxisType.Auto,))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    values = jax.device_put(values, NamedSharding(mesh, PartitionSpec()))
+    apply = jax.jit(lambda values, inputs: nnx.merge(graph, values)(*inputs))
+    rows *= len(local)
+
+    def predict(batch: Batch) -> np.ndarray:
+        total = len(next(iter(batch.values())))
+        out = []
+        for start in range(0, total, rows):
+            pieces = [array[start : start + rows] for array in batch.values()]
+            missing = rows - len(pieces[0])
+            padded = [np.pad(p, [(0, missing)] + [(0, 0)] * (p.ndim - 1)) for p in pieces]
+            out.append(apply(values, tuple(jax.device_put(padded, spread)))[: rows - missing])
+        return np.concatenate(jax.device_get(out))
+
+    return predict
+
+
+def _order(data: Batch, recipe: Recipe, epoch: int, size: int) -> np.ndarray:
+    """Row numbers of an epoch, a new order each; balanced batches repeat the rarer class."""
+    generator = np.random.default_rng((recipe.seed, epoch))
+    if recipe.positive_share is None:
+        return generator.permutation(len(next(iter(data.values()))))[:size]
+    positive = np.flatnonzero(data["positive"])
+    negative = np.flatnonzero(~data["positive"])
+    each = round(recipe.batch * recipe.positive_share)
+    batches = size // recipe.batch
+    chosen = [_cycle(generator, positive, batches * each), _cycle(generator, negative, batches * (recipe.batch - each))]
+    return np.concatenate([c.reshape(batches, -1) for c in chosen], axis=1).reshape(-1)
+
+
+def _cycle(generator: np.random.Generator, rows: np.ndarray, count: int) -> np.ndarray:
+    rounds = [generator.permutation(rows) for _ in range(-(-count // len(rows)))]
+    return np.concatenate(rounds)[:count]
+
+
+def _keys(tree: dict[str, Any]) -> list[str]:
+    return sorted(tree, key=int)
+
+
+def _merge(first: Any, second: Any) -> Any:
+    if not isinstance(first, dict):
+        return first
+    return {
+        key: _merge(first[key], second[key]) if key in first and key in second else first.get(key, second.get(key))
+        for key in (*first, *(k for k in second if k not in first))
+    }
+
+
+def squared_error(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Mean squared error of the first stage's structure, or the second's energy."""
+    inputs = [batch[name] for name in ("codes", "structure") if name in batch]
+    return jnp.mean((module(*inputs) - batch["target"]) ** 2)
+
+
+def focal_loss(module: Any, batch: dict[str, jax.Array], gamma: float = 2.0) -> jax.Array:
+    """Cross entropy of the logits, each example weighted by (1 - p)^gamma of its true class (Lin et al. 2017, eq. 4).
+
+    The published code feeds softmax outputs to a loss that expects logits; this is what was meant.
+    """
+    logits = module(batch["codes"], batch["structure"], batch["energy"])
+    log = jax.nn.log_softmax(logits.astype(jnp.float32))
+    chosen = jnp.where(batch["positive"], log[:, 0], log[:, 1])
+    return -jnp.mean((1 - jnp.exp(chosen)) ** gamma * chosen)
