@@ -25,7 +25,7 @@ from mirscan.proposals import CEILING, Proposals, composition_threshold, propose
 PIECE = 1 << 18
 GENOMES = {  # the contig and megabases whose rate is counted; known hairpins are looked for in all of the file
     "worm chrI": ("cel_ce10_chrI_II_III_M", "chrI", (0, 15)),
-    "worm chrI-III": ("cel_ce10_chrI_II_III_M", None, (2, 4)),
+    "worm chrI-III (rate: 2 Mb each)": ("cel_ce10_chrI_II_III_M", None, (2, 4)),
     "human chr1, 10 Mb": ("hsa_GRCh38_chr1_1-10Mb", None, (2, 10)),
     "human chr9, 1 Mb": ("hsa_GRCh38_chr9_1-1Mb", None, (0, 1)),
     "human ENm002": ("hsa_hg16_ENCODE_ENm002", None, (0, 1)),
@@ -76,48 +76,60 @@ THRESHOLDS = {
 }
 
 
+def survivors(codes: np.ndarray, first: int, last: int, span: int) -> dict[str, Proposals]:
+    """The proposals of one strand under every threshold, from one pass of the recurrence."""
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def record(fractions: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        seen.append((fractions, lengths))
+        return np.zeros(len(lengths))
+
+    found = propose(codes, turner_tables(), first, last, span, record)
+    kept = {key: found.energies <= threshold(*seen[0]) for key, (threshold, _) in THRESHOLDS.items()}
+    return {key: Proposals(*(column[mask] for column in found)) for key, mask in kept.items()}
+
+
 def row(name: str, folder: Path, file: str, only: str | None, megabases: tuple[int, int], span: int) -> str:
     """One line of the table."""
     genome = {k: v for k, v in read_fasta(folder / f"{file}.fa.gz").items() if only in (None, k)}
     loci = [locus for locus in read_loci(folder / f"{file}.gff3") if locus[0] in genome]
-    tables, bases = turner_tables(), 0
-    counts, survivors = dict.fromkeys(THRESHOLDS, 0), dict.fromkeys(THRESHOLDS, 0)
+    counts, kept, bases = dict.fromkeys(THRESHOLDS, 0), dict.fromkeys(THRESHOLDS, 0), 0
     for contig, forward in genome.items():
         for strand, codes in (("+", forward), ("-", reverse_complement(forward))):
             low, high = (min(len(codes), x * 10**6) for x in megabases)
             bases += int((codes[low:high] < 4).sum())
             for first in range(low, high, PIECE):
-                piece = min(first + PIECE, high)
-                for key, (threshold, _) in THRESHOLDS.items():
-                    found = propose(codes, tables, first, piece, span, threshold)
+                for key, found in survivors(codes, first, min(first + PIECE, high), span).items():
                     counts[key] += len(found.starts)
-            for _, start, end, side in (locus for locus in loci if locus[0] == contig and locus[3] == strand):
+            for _, start, end, _ in (locus for locus in loci if locus[0] == contig and locus[3] == strand):
                 at, to = (start, end) if strand == "+" else (len(codes) - end, len(codes) - start)
-                for key, (threshold, _) in THRESHOLDS.items():
-                    found = propose(codes, tables, max(0, at - 100), min(len(codes), to + 100), span, threshold)
-                    survivors[key] += covered(found, at, to)
-    rates = [f"{2e6 * counts[key] / bases:,.0f}" for key in THRESHOLDS]
-    kept = [f"{survivors[key]}" for key in THRESHOLDS]
-    cells = [x for pair in zip(rates, kept, strict=True) for x in pair]
+                for key, found in survivors(codes, max(0, at - 100), min(len(codes), to + 100), span).items():
+                    kept[key] += covered(found, at, to)
+    cells = [x for key in THRESHOLDS for x in (f"{2e6 * counts[key] / bases:,.0f}", f"{kept[key]}")]
     return f"| {name} | {span} | {len(loci)} | " + " | ".join(cells) + " |"
 
 
 def precursors(path: Path, span: int) -> str:
     """The line of MirGeneDB."""
-    kept, total = dict.fromkeys(THRESHOLDS, 0), 0
-    for codes in read_fasta(path).values():
-        total += 1
-        for key, (threshold, _) in THRESHOLDS.items():
-            kept[key] += covered(propose(codes, turner_tables(), span=span, threshold=threshold), 0, len(codes))
-    cells = [x for key in THRESHOLDS for x in ("", f"{kept[key]} ({100 * kept[key] / total:.1f} %)")]
-    return f"| MirGeneDB precursors | {span} | {total} | " + " | ".join(cells) + " |"
+    kept, records = dict.fromkeys(THRESHOLDS, 0), read_fasta(path)
+    for codes in records.values():
+        for key, found in survivors(codes, 0, len(codes), span).items():
+            kept[key] += covered(found, 0, len(codes))
+    cells = [x for key in THRESHOLDS for x in ("", f"{kept[key]} ({100 * kept[key] / len(records):.1f} %)")]
+    return f"| MirGeneDB precursors | {span} | {len(records)} | " + " | ".join(cells) + " |"
+
+
+def cpu() -> str:
+    """Name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((x.partition(": ")[2] for x in lines if x.startswith("model name")), platform.machine())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with genomes/ and mirgenedb/")
     arguments = parser.parse_args()
-    print(f"`python benchmarks/proposals.py`, {platform.processor() or platform.machine()}, {datetime.date.today()}\n")
+    print(f"`python benchmarks/proposals.py`, {cpu()}, {datetime.date.today()}\n")
     heads = [f"per Mb ({label}) | survive" for _, label in THRESHOLDS.values()]
     print("| genome | span | known | " + " | ".join(heads) + " |")
     print("|---|---|---|" + "---|---|" * len(THRESHOLDS))

@@ -124,9 +124,19 @@ class Tables(NamedTuple):
     interior: np.ndarray
 
 
+# Kernels of one row. They take whole arrays and places in them and cut views of constant length themselves: a view
+# handed from one kernel to another would be counted by reference, atomically, and cost as much as the work.
+
+
 @kernel()
 def _inner_loops(
-    rows: np.ndarray, work: np.ndarray, width: int, interior: np.ndarray, one_sided: np.ndarray, bulge: np.ndarray
+    rows: np.ndarray,
+    at: int,
+    loops: np.ndarray,
+    width: int,
+    interior: np.ndarray,
+    one_sided: np.ndarray,
+    bulge: np.ndarray,
 ) -> None:
     """Minima over the loops whose energy splits into inner side, size and outer side: 75 terms a cell.
 
@@ -134,8 +144,8 @@ def _inner_loops(
     (four rows of seven terms are what the compiler still unrolls).
     """
     for block in range(0, width, LANES):
-        row = rows[block : block + 10 * ROW]
-        out = work[block : block + WORK]
+        row = rows[at + block : at + block + 10 * ROW]
+        out = loops[block : block + WORK]
         for x in range(LANES):
             least = np.int16(INF)
             for a in range(4):
@@ -170,98 +180,112 @@ def _inner_loops(
 
 @kernel()
 def _small_loops(
-    work: np.ndarray,
+    loops: np.ndarray,
     partners: np.ndarray,
+    begin: int,
+    end: int,
+    first: int,
     right3: np.ndarray,
     right4: np.ndarray,
-    first: int,
+    left3: int,
+    left4: int,
     int11: np.ndarray,
     int12: np.ndarray,
     int21: np.ndarray,
     int22: np.ndarray,
 ) -> None:
     """Loops of one or two bases a side, each with a table of its own, for the bases the 5' base pairs with."""
-    for k in range(len(partners)):
+    for k in range(begin, end):
         j = partners[k]
         x = j - first
         three = right3[j]
         four = right4[j]
-        work[INT11 + x] = int11[three]
-        work[INT12 + x] = int12[four]
-        work[INT21 + x] = int21[three]
-        work[INT22 + x] = int22[four]
+        loops[INT11 + x] = int11[left3, three]
+        loops[INT12 + x] = int12[left3, four]
+        loops[INT21 + x] = int21[left4, three]
+        loops[INT22 + x] = int22[left4, four]
 
 
 @kernel()
 def _hairpin_loops(
-    work: np.ndarray, width: int, hairpin: np.ndarray, mismatch: np.ndarray, triloop: int, tetraloop: int, hexaloop: int
+    loops: np.ndarray,
+    width: int,
+    hairpin: np.ndarray,
+    mismatch: np.ndarray,
+    at: int,
+    triloop: int,
+    tetraloop: int,
+    hexaloop: int,
 ) -> None:
     """The loop of three to ``width + 2`` bases closed by each pair; three, four and six bases have special ones."""
     for block in range(0, width, LANES):
-        loops = work[block : block + WORK]
+        out = loops[block : block + WORK]
         size = hairpin[block : block + LANES + 3]
-        ends = mismatch[block : block + LANES]
+        ends = mismatch[at + block : at + block + LANES]
         for x in range(LANES):
-            loops[LOOP + x] = np.int16(size[3 + x] + ends[x])
-    work[LOOP] = triloop
+            out[LOOP + x] = np.int16(size[3 + x] + ends[x])
+    loops[LOOP] = triloop
     if tetraloop < INF:
-        work[LOOP + 1] = tetraloop
+        loops[LOOP + 1] = tetraloop
     if hexaloop < INF:
-        work[LOOP + 3] = hexaloop
+        loops[LOOP + 3] = hexaloop
 
 
 @kernel()
 def _close(
     rows: np.ndarray,
-    work: np.ndarray,
+    at: int,
+    loops: np.ndarray,
     width: int,
     bulge: int,
     two_three: int,
     stack: np.ndarray,
-    stack_5: np.ndarray,
     stack_3: np.ndarray,
     mismatch: np.ndarray,
     mismatch_23: np.ndarray,
     one_sided: np.ndarray,
     terminal: np.ndarray,
+    at4: int,
+    at16: int,
+    at_5: int,
 ) -> None:
     """V(i, j), the least of all loops the pair closes; INF where it is no pair."""
     for block in range(0, width, LANES):
-        row = rows[block : block + 10 * ROW]
-        loops = work[block : block + WORK]
-        here = stack[block : block + LANES]
-        over_5 = stack_5[block : block + LANES]
-        over_3 = stack_3[block : block + LANES]
-        inside = mismatch[block : block + LANES]
-        inside_23 = mismatch_23[block : block + LANES]
-        one = one_sided[block : block + LANES]
-        end = terminal[block : block + LANES]
+        row = rows[at + block : at + block + 10 * ROW]
+        other = loops[block : block + WORK]
+        here = stack[at16 + block : at16 + block + LANES]
+        over_5 = stack[at_5 + block : at_5 + block + LANES]
+        over_3 = stack_3[at16 + block : at16 + block + LANES]
+        inside = mismatch[at16 + block : at16 + block + LANES]
+        inside_23 = mismatch_23[at16 + block : at16 + block + LANES]
+        one = one_sided[at4 + block : at4 + block + LANES]
+        end = terminal[at4 + block : at4 + block + LANES]
         for x in range(LANES):
-            least = loops[LOOP + x]
+            least = other[LOOP + x]
             y = np.int16(row[x + ROW + CLOSED + LEFT - 2] + here[x])
             least = y if y < least else least
             y = np.int16(np.int16(row[x + ROW + CLOSED + LEFT - 3] + over_3[x]) + bulge)
             least = y if y < least else least
             y = np.int16(np.int16(row[x + 2 * ROW + CLOSED + LEFT - 3] + over_5[x]) + bulge)
             least = y if y < least else least
-            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 4] + loops[INT11 + x])
+            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 4] + other[INT11 + x])
             least = y if y < least else least
-            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 5] + loops[INT12 + x])
+            y = np.int16(row[x + 2 * ROW + CLOSED + LEFT - 5] + other[INT12 + x])
             least = y if y < least else least
-            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 5] + loops[INT21 + x])
+            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 5] + other[INT21 + x])
             least = y if y < least else least
-            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 6] + loops[INT22 + x])
+            y = np.int16(row[x + 3 * ROW + CLOSED + LEFT - 6] + other[INT22 + x])
             least = y if y < least else least
             y = row[x + 3 * ROW + MISMATCHED_23 + LEFT - 7]
             z = row[x + 4 * ROW + MISMATCHED_23 + LEFT - 7]
             y = y if y < z else z
             y = np.int16(np.int16(y + inside_23[x]) + two_three)
             least = y if y < least else least
-            y = np.int16(loops[GENERIC + x] + inside[x])
+            y = np.int16(other[GENERIC + x] + inside[x])
             least = y if y < least else least
-            y = np.int16(loops[ONE + x] + one[x])
+            y = np.int16(other[ONE + x] + one[x])
             least = y if y < least else least
-            y = np.int16(loops[BULGE + x] + end[x])
+            y = np.int16(other[BULGE + x] + end[x])
             least = y if y < least else least
             row[x + CLOSED + LEFT] = least if end[x] < INF else np.int16(INF)
 
@@ -269,6 +293,7 @@ def _close(
 @kernel()
 def _outside(
     rows: np.ndarray,
+    at: int,
     loops: np.ndarray,
     width: int,
     outer: np.ndarray,
@@ -276,26 +301,31 @@ def _outside(
     one_sided: np.ndarray,
     terminal: np.ndarray,
     exterior: np.ndarray,
+    at4: int,
+    at_outer: int,
+    at_exterior: int,
     limit: np.ndarray,
+    at_limit: int,
     ends: np.ndarray,
+    at_ends: int,
 ) -> None:
     """V with the cost of the pair's outside, for every kind of loop around it and for none: a hairpin of its own."""
     for block in range(0, width, LANES):
-        row = rows[block : block + ROW]
+        row = rows[at + block : at + block + ROW]
         out = loops[block : block + WORK]
-        beyond = outer[block : block + LANES]
-        beyond_23 = outer_23[block : block + LANES]
-        one = one_sided[block : block + LANES]
-        end = terminal[block : block + LANES]
+        beyond = outer[at_outer + block : at_outer + block + LANES]
+        beyond_23 = outer_23[at_outer + block : at_outer + block + LANES]
+        one = one_sided[at4 + block : at4 + block + LANES]
+        end = terminal[at4 + block : at4 + block + LANES]
         for x in range(LANES):
             v = row[x + CLOSED + LEFT]
             row[x + MISMATCHED + LEFT] = np.int16(v + beyond[x])
             row[x + MISMATCHED_23 + LEFT] = np.int16(v + beyond_23[x])
             row[x + ONE_SIDED + LEFT] = np.int16(v + one[x])
             row[x + BULGED + LEFT] = np.int16(v + end[x])
-        outermost = exterior[block : block + LANES]
-        least = limit[block : block + LANES]
-        best = ends[block : block + LANES]
+        outermost = exterior[at_exterior + block : at_exterior + block + LANES]
+        least = limit[at_limit + block : at_limit + block + LANES]
+        best = ends[at_ends + block : at_ends + block + LANES]
         for x in range(LANES):
             y = np.int16(row[x + CLOSED + LEFT] + outermost[x])
             z = least[x]
@@ -306,19 +336,26 @@ def _outside(
 
 
 @kernel()
-def _keys(loops: np.ndarray, width: int, plain: np.ndarray, costs: np.ndarray, centres: np.ndarray) -> int:
+def _keys(
+    loops: np.ndarray,
+    width: int,
+    plain: np.ndarray,
+    costs: np.ndarray,
+    lanes: np.ndarray,
+    centres: np.ndarray,
+    at: int,
+) -> int:
     """Key of the best hairpin of this row (energy, length); keys of the best around each centre so far.
 
-    ``plain`` and ``costs`` are what a length adds to the one and the other; ``plain`` ends with room for a minimum.
+    ``plain`` and ``costs`` are what a length adds to the one and the other, ``lanes`` is room for a minimum.
     """
-    lanes = plain[STRETCH:]
     for x in range(LANES):
         lanes[x] = INF * KEY
     for block in range(0, width, LANES):
         energies = loops[block : block + WORK]
         length = plain[block : block + LANES]
         cost = costs[block : block + LANES]
-        best = centres[block : block + LANES]
+        best = centres[at + block : at + block + LANES]
         for x in range(LANES):
             energy = np.int32(np.int32(energies[EXTERIOR + x]) * np.int32(KEY))
             key = np.int32(energy + length[x])
@@ -330,6 +367,15 @@ def _keys(loops: np.ndarray, width: int, plain: np.ndarray, costs: np.ndarray, c
     least = lanes[0]
     for x in range(LANES):
         least = min(least, lanes[x])
+    return least
+
+
+@kernel()
+def _best(ends: np.ndarray, begin: int, end: int) -> np.int16:
+    """The least of a window, 0 where none is below."""
+    least = np.int16(0)
+    for y in ends[begin:end]:
+        least = y if y < least else least
     return least
 
 
@@ -345,9 +391,11 @@ class _Space(NamedTuple):
     limit: np.ndarray
     plain: np.ndarray
     costs: np.ndarray
+    lanes: np.ndarray
     bases: np.ndarray
     known: np.ndarray
-    right: np.ndarray
+    right3: np.ndarray
+    right4: np.ndarray
     partners: np.ndarray
     before: np.ndarray
     terminal: np.ndarray
@@ -363,10 +411,12 @@ class _Space(NamedTuple):
 
 
 def _space(rows: int, span: int, compactness: int) -> _Space:
-    def int16(*shape: int, value: int = 0) -> np.ndarray:
-        return np.full(shape, value, dtype=np.int16)
+    def int16(size: int, value: int = 0) -> np.ndarray:
+        room = np.full(size + LANES, value, dtype=np.int16)
+        start = -room.ctypes.data % (2 * LANES) // 2  # on a cache line: vectors that straddle two cost twice
+        return room[start : start + size]
 
-    plain = np.arange(5, STRETCH + LANES + 5, dtype=np.int32)
+    plain = np.arange(5, STRETCH + 5, dtype=np.int32)
     return _Space(
         rows=int16((DEPTH + 10) * ROW, value=INF),
         loops=int16(WORK + STRETCH),
@@ -374,10 +424,12 @@ def _space(rows: int, span: int, compactness: int) -> _Space:
         limit=np.repeat(np.array([np.iinfo(np.int16).min, INF], dtype=np.int16), STRETCH),
         plain=plain,
         costs=plain * np.int32(compactness * KEY + 1),
+        lanes=np.empty(LANES, dtype=np.int32),
         bases=np.empty(REACH + 16, dtype=np.int64),
         known=np.empty(REACH + 16, dtype=np.bool_),
-        right=np.zeros((6, REACH), dtype=np.uint8),
-        partners=np.empty((4, REACH), dtype=np.int32),
+        right3=np.zeros(REACH, dtype=np.uint8),
+        right4=np.zeros(REACH, dtype=np.uint8),
+        partners=np.empty(4 * REACH, dtype=np.int32),
         before=np.zeros((4, REACH + 1), dtype=np.int32),
         terminal=int16(4 * REACH),
         one_sided=int16(4 * REACH),
@@ -403,27 +455,31 @@ def _profile(out: np.ndarray, table: np.ndarray, right: np.ndarray, size: int) -
 @kernel()
 def _prepare(codes: np.ndarray, block: int, size: int, tables: Tables, space: _Space) -> None:
     """Profiles of ``size`` 3' positions from ``block`` on, and which of them each base pairs with."""
-    bases, known, right = space.bases, space.known, space.right
+    bases, known = space.bases, space.known
+    right2 = np.empty(size, dtype=np.uint8)
+    skipped = np.empty(size, dtype=np.uint8)
+    outer = np.empty(size, dtype=np.uint8)
+    exterior = np.empty(size, dtype=np.uint8)
     for x in range(size + 16):  # from eight before the block on; what is no base counts as A
         j = block - 8 + x
         known[x] = 0 <= j < len(codes) and codes[j] < 4
         bases[x] = np.int64(codes[j]) if known[x] else 0
     for x in range(size):
         y = x + 8
-        right[0, x] = bases[y - 1] * 4 + bases[y]
-        right[1, x] = bases[y - 2] * 4 + bases[y]
-        right[2, x] = bases[y - 2] * 16 + bases[y - 1] * 4 + bases[y]
-        right[3, x] = bases[y - 3] * 64 + right[2, x]
-        right[4, x] = bases[y] * 4 + bases[y + 1]
-        right[5, x] = bases[y] * 5 + (bases[y + 1] if known[y + 1] else 4)
-    _profile(space.stack, tables.stack, right[0], size)
-    _profile(space.stack_3, tables.stack, right[1], size)
-    _profile(space.hairpin, tables.mismatch_hairpin, right[0], size)
-    _profile(space.mismatch, tables.mismatch_interior, right[0], size)
-    _profile(space.mismatch_23, tables.mismatch_23, right[0], size)
-    _profile(space.outer, tables.outer_interior, right[4], size)
-    _profile(space.outer_23, tables.outer_23, right[4], size)
-    _profile(space.exterior, tables.exterior, right[5], size)
+        right2[x] = bases[y - 1] * 4 + bases[y]
+        skipped[x] = bases[y - 2] * 4 + bases[y]
+        space.right3[x] = bases[y - 2] * 16 + right2[x]
+        space.right4[x] = bases[y - 3] * 64 + space.right3[x]
+        outer[x] = bases[y] * 4 + bases[y + 1]
+        exterior[x] = bases[y] * 5 + (bases[y + 1] if known[y + 1] else 4)
+    _profile(space.stack, tables.stack, right2, size)
+    _profile(space.stack_3, tables.stack, skipped, size)
+    _profile(space.hairpin, tables.mismatch_hairpin, right2, size)
+    _profile(space.mismatch, tables.mismatch_interior, right2, size)
+    _profile(space.mismatch_23, tables.mismatch_23, right2, size)
+    _profile(space.outer, tables.outer_interior, outer, size)
+    _profile(space.outer_23, tables.outer_23, outer, size)
+    _profile(space.exterior, tables.exterior, exterior, size)
     for base in range(4):
         found = 0
         for x in range(size):
@@ -432,88 +488,9 @@ def _prepare(codes: np.ndarray, block: int, size: int, tables: Tables, space: _S
             space.terminal[base * REACH + x] = tables.terminal[base, other] if pairs else INF
             space.one_sided[base * REACH + x] = tables.one_sided[base, other]
             space.before[base, x] = found
-            space.partners[base, found] = x
+            space.partners[base * REACH + found] = x
             found += pairs
         space.before[base, size] = found
-
-
-@kernel()
-def _fill_row(
-    row: np.ndarray,
-    x: int,
-    width: int,
-    tables: Tables,
-    space: _Space,
-    interior: np.ndarray,
-    limit: np.ndarray,
-    ends: np.ndarray,
-) -> None:
-    """V of the pairs that one 5' base opens; ``x`` is its place in the block."""
-    loops = space.loops
-    bases = space.bases[x + 7 :]
-    base = bases[1]
-    left2 = base * 4 + bases[2]
-    left3 = left2 * 4 + bases[3]
-    left4 = left3 * 4 + bases[4]
-    left6 = (left4 * 4 + bases[5]) * 4 + bases[6]
-    neighbour = bases[0] if space.known[x + 7] else 4
-    at = x + 4  # 3' position of the first column
-    at4 = base * REACH + at
-    at16 = left2 * REACH + at
-    at_5 = (base * 4 + bases[3]) * REACH + at
-    at_outer = (bases[0] * 4 + base) * REACH + at
-    at_exterior = (neighbour * 4 + base) * REACH + at
-    triloop = np.int64(tables.triloop[left6 // 4])
-    if triloop == INF:
-        triloop = np.int64(tables.hairpin[3]) + space.terminal[at4]
-    # Loops written base by base come first: a vector cannot read at once what single stores have only just left.
-    _small_loops(
-        loops,
-        space.partners[base, space.before[base, at] : space.before[base, at + width]],
-        space.right[2],
-        space.right[3],
-        at,
-        tables.int11[left3],
-        tables.int12[left3],
-        tables.int21[left4],
-        tables.int22[left4],
-    )
-    _hairpin_loops(
-        loops,
-        width,
-        tables.hairpin,
-        space.hairpin[at16 : at16 + width],
-        triloop,
-        tables.tetraloop[left6],
-        tables.hexaloop[(left6 * 4 + bases[7]) * 4 + bases[8]],
-    )
-    _inner_loops(row, loops, width, interior, tables.interior[1, 3:], tables.bulge[2:])
-    _close(
-        row,
-        loops,
-        width,
-        tables.bulge[1],
-        tables.interior[2, 3],
-        space.stack[at16 : at16 + width],
-        space.stack[at_5 : at_5 + width],
-        space.stack_3[at16 : at16 + width],
-        space.mismatch[at16 : at16 + width],
-        space.mismatch_23[at16 : at16 + width],
-        space.one_sided[at4 : at4 + width],
-        space.terminal[at4 : at4 + width],
-    )
-    _outside(
-        row,
-        loops,
-        width,
-        space.outer[at_outer : at_outer + width],
-        space.outer_23[at_outer : at_outer + width],
-        space.one_sided[at4 : at4 + width],
-        space.terminal[at4 : at4 + width],
-        space.exterior[at_exterior : at_exterior + width],
-        limit,
-        ends,
-    )
 
 
 @kernel()
@@ -532,11 +509,19 @@ def _stem_loops(
     Rows up to ``last + span`` are computed for what they contribute. ``closed`` is (last - first, STRETCH): the pair
     (i, j) of row i stands in column ``LEFT + j - i - 4``, without the outermost pair's neighbours.
     """
-    keep = len(closed) == last - first
+    rows, loops, ends, limit, plain, costs, lanes = space[:7]
+    bases, known, right3, right4, partners, before = space[7:13]
+    terminal, one_sided, stack, stack_3, hairpin, mismatch, mismatch_23, outer, outer_23, exterior = space[13:]
+    int11, int12, int21, int22, sizes = tables.int11, tables.int12, tables.int21, tables.int22, tables.hairpin
+    triloops, tetraloops, hexaloops = tables.triloop, tables.tetraloop, tables.hexaloop
+    windows, opened, lengths, centres = scan
     interior = np.empty(49, dtype=np.int16)  # of two bases a side and more; the smallest have tables of their own
     for a in range(7):
         for b in range(7):
             interior[7 * a + b] = tables.interior[2 + a, 2 + b] if a + b > 1 else INF
+    long_side, bulge = tables.interior[1, 3:].copy(), tables.bulge[2:].copy()
+    bulge_of_one, two_three, shortest = tables.bulge[1], tables.interior[2, 3], np.int64(sizes[3])
+    keep = len(closed) == last - first
     widest = (span - 4 + LANES - 1) // LANES * LANES
     stop = min(len(codes), last + span - 5)
     block = stop
@@ -546,32 +531,58 @@ def _stem_loops(
             block = max(first, i + 1 - BLOCK)
             _prepare(codes, block, i - block + 5 + widest, tables, space)
         if depth == 0:
-            space.rows[DEPTH * ROW : (DEPTH + 9) * ROW] = space.rows[: 9 * ROW]
+            for x in range(9 * ROW):
+                rows[DEPTH * ROW + x] = rows[x]
             depth = DEPTH
         depth -= 1
-        row = space.rows[depth * ROW : (depth + 10) * ROW + LEFT]
+        row = depth * ROW
         reach = min(span, last + span - 1 - i) - 4
         width = (reach + LANES - 1) // LANES * LANES
-        at = i - first
-        if space.known[i - block + 8]:
-            limit = space.limit[STRETCH - reach : STRETCH - reach + width]
-            ends = space.ends[at + 4 : at + 4 + width]
-            _fill_row(row, i - block, width, tables, space, interior, limit, ends)
+        out = i - first
+        pairs = known[i - block + 8]
+        if pairs:
+            x = i - block + 8
+            base = bases[x]
+            left2 = base * 4 + bases[x + 1]
+            left3 = left2 * 4 + bases[x + 2]
+            left4 = left3 * 4 + bases[x + 3]
+            left6 = (left4 * 4 + bases[x + 4]) * 4 + bases[x + 5]
+            at = x - 8 + 4  # 3' position of the first column
+            at4 = base * REACH + at
+            at16 = left2 * REACH + at
+            triloop = np.int64(triloops[left6 // 4])
+            if triloop == INF:
+                triloop = shortest + terminal[at4]
+            hexaloop = hexaloops[(left6 * 4 + bases[x + 6]) * 4 + bases[x + 7]]
+            # Loops written base by base come first: a vector has to wait for what single stores have only just left.
+            begin, end = base * REACH + before[base, at], base * REACH + before[base, at + width]
+            _small_loops(loops, partners, begin, end, at, right3, right4, left3, left4, int11, int12, int21, int22)
+            _hairpin_loops(loops, width, sizes, hairpin, at16, triloop, tetraloops[left6], hexaloop)
+            _inner_loops(rows, row, loops, width, interior, long_side, bulge)
+            at_5 = (base * 4 + bases[x + 2]) * REACH + at
+            _close(
+                rows, row, loops, width, bulge_of_one, two_three,
+                stack, stack_3, mismatch, mismatch_23, one_sided, terminal, at4, at16, at_5,
+            )  # fmt: skip
+            at_outer = (bases[x - 1] * 4 + base) * REACH + at
+            at_exterior = ((bases[x - 1] if known[x - 1] else 4) * 4 + base) * REACH + at
+            _outside(
+                rows, row, loops, width, outer, outer_23, one_sided, terminal, exterior,
+                at4, at_outer, at_exterior, limit, STRETCH - reach, ends, out + 4,
+            )  # fmt: skip
         else:
-            row[:ROW] = INF
+            for x in range(ROW):
+                rows[row + x] = INF
         if i >= last:
             continue
-        least = np.int16(0)
-        for x in range(4, span):
-            y = space.ends[at + x]
-            least = y if y < least else least
-        scan.windows[at] = least
-        if space.known[i - block + 8]:
-            key = _keys(space.loops, width, space.plain, space.costs, scan.centres[2 * at + 4 : 2 * at + 4 + width])
-            scan.opened[at] = min(0, key // KEY)
-            scan.lengths[at] = key % KEY if key < 0 else 0
+        windows[out] = _best(ends, out + 4, out + span)
+        if pairs:
+            key = _keys(loops, width, plain, costs, lanes, centres, 2 * out + 4)
+            opened[out] = min(0, key // KEY)
+            lengths[out] = key % KEY if key < 0 else 0
         if keep:
-            closed[at] = row[:STRETCH]
+            for x in range(STRETCH):
+                closed[out, x] = rows[row + x]
 
 
 def scan_hairpins(
