@@ -1,0 +1,53 @@
+"""What every test stands on: two fake CPU devices, shapes checked, a cache of its own, tiny weights."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Tests, and the programs they start, find no cache of the user and leave nothing in it. MIRSCAN_CACHE would win over
+# XDG_CACHE_HOME, which some tests point elsewhere.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mirscan-tests-")
+os.environ.pop("MIRSCAN_CACHE", None)
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# Sharding is tested on any machine. The backend starts here, so that nothing can choose another number later.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.devices()
+
+# Shapes in the signatures of models are checked while testing; this must come before the first import of a model.
+install_import_hook("mirscan.models", "beartype.beartype")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with random weights of the model ``mire2e-tiny``."""
+    from flax import nnx
+
+    from mirscan.checkpoints.weights import save
+    from mirscan.models import find_model, plain
+
+    model = find_model("mire2e-tiny").build(rngs=nnx.Rngs(0))
+    model.eval()
+    folder = tmp_path_factory.mktemp("checkpoints") / "mire2e-tiny"
+    save(folder, plain(nnx.state(model, (nnx.Param, nnx.BatchStat))), {"model": "mire2e-tiny"}, half=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real genomes and annotations beside the checkout; the test is skipped without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no ../shared/data")
+    return SHARED / "data"
