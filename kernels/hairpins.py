@@ -371,12 +371,23 @@ def _keys(
 
 
 @kernel()
-def _best(ends: np.ndarray, begin: int, end: int) -> np.int16:
+def _best(ends: np.ndarray, at: int, width: int, limit: np.ndarray, at_limit: int, lanes: np.ndarray) -> np.int16:
     """The least of a window, 0 where none is below."""
-    least = np.int16(0)
-    for y in ends[begin:end]:
-        least = y if y < least else least
-    return least
+    for x in range(LANES):
+        lanes[x] = 0
+    for block in range(0, width, LANES):
+        best = ends[at + block : at + block + LANES]
+        least = limit[at_limit + block : at_limit + block + LANES]
+        for x in range(LANES):
+            y = best[x]
+            z = least[x]
+            y = y if y > z else z
+            z = lanes[x]
+            lanes[x] = y if y < z else z
+    lowest = lanes[0]
+    for x in range(LANES):
+        lowest = min(lowest, lanes[x])
+    return lowest
 
 
 class _Space(NamedTuple):
@@ -392,6 +403,7 @@ class _Space(NamedTuple):
     plain: np.ndarray
     costs: np.ndarray
     lanes: np.ndarray
+    low: np.ndarray
     bases: np.ndarray
     known: np.ndarray
     right3: np.ndarray
@@ -425,6 +437,7 @@ def _space(rows: int, span: int, compactness: int) -> _Space:
         plain=plain,
         costs=plain * np.int32(compactness * KEY + 1),
         lanes=np.empty(LANES, dtype=np.int32),
+        low=int16(LANES),
         bases=np.empty(REACH + 16, dtype=np.int64),
         known=np.empty(REACH + 16, dtype=np.bool_),
         right3=np.zeros(REACH, dtype=np.uint8),
@@ -509,9 +522,9 @@ def _stem_loops(
     Rows up to ``last + span`` are computed for what they contribute. ``closed`` is (last - first, STRETCH): the pair
     (i, j) of row i stands in column ``LEFT + j - i - 4``, without the outermost pair's neighbours.
     """
-    rows, loops, ends, limit, plain, costs, lanes = space[:7]
-    bases, known, right3, right4, partners, before = space[7:13]
-    terminal, one_sided, stack, stack_3, hairpin, mismatch, mismatch_23, outer, outer_23, exterior = space[13:]
+    rows, loops, ends, limit, plain, costs, lanes, low = space[:8]
+    bases, known, right3, right4, partners, before = space[8:14]
+    terminal, one_sided, stack, stack_3, hairpin, mismatch, mismatch_23, outer, outer_23, exterior = space[14:]
     int11, int12, int21, int22, sizes = tables.int11, tables.int12, tables.int21, tables.int22, tables.hairpin
     triloops, tetraloops, hexaloops = tables.triloop, tables.tetraloop, tables.hexaloop
     windows, opened, lengths, centres = scan
@@ -575,7 +588,7 @@ def _stem_loops(
                 rows[row + x] = INF
         if i >= last:
             continue
-        windows[out] = _best(ends, out + 4, out + span)
+        windows[out] = _best(ends, out + 4, width, limit, STRETCH - reach, low)
         if pairs:
             key = _keys(loops, width, plain, costs, lanes, centres, 2 * out + 4)
             opened[out] = min(0, key // KEY)
