@@ -91,6 +91,20 @@ def genome(
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the example; made if absent")] = Path("demo"),
+    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "mire2e",
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+) -> None:
+    """Make a small example genome with known precursors in it, scan it, and say what was found."""
+    from mirscan.demo import demonstrate
+
+    with _stoppable() as stop, _progress() as report:
+        findings = demonstrate(out, model=model, weights=weights, report=report, stop=stop)
+    typer.echo(findings)
+
+
+@app.command()
 def export(
     store: Annotated[str, typer.Argument(help="Store of a finished scan")],
     output: Output,
