@@ -197,7 +197,7 @@ def _small_loops(
     """Loops of one or two bases a side, each with a table of its own, for the bases the 5' base pairs with."""
     for k in range(begin, end):
         j = partners[k]
-        x = j - first
+        x = np.uint16(j - first)  # unsigned: an index that may be negative is checked each time
         three = right3[j]
         four = right4[j]
         loops[INT11 + x] = int11[left3, three]
@@ -442,7 +442,7 @@ def _space(rows: int, span: int, compactness: int) -> _Space:
         known=np.empty(REACH + 16, dtype=np.bool_),
         right3=np.zeros(REACH, dtype=np.uint8),
         right4=np.zeros(REACH, dtype=np.uint8),
-        partners=np.empty(4 * REACH, dtype=np.int32),
+        partners=np.empty(4 * REACH, dtype=np.uint16),
         before=np.zeros((4, REACH + 1), dtype=np.int32),
         terminal=int16(4 * REACH),
         one_sided=int16(4 * REACH),
