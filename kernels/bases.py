@@ -21,13 +21,11 @@ def _table() -> np.ndarray:
             table[letter] = code
     for letter in range(ord("A"), ord("Z") + 1):
         table[letter + 32] = table[letter]
-    for letter in b"*-":
-        table[letter] = AMBIGUOUS
     return table
 
 
 CODE = _table()
-"""uint8 (256,): the code of every byte; 255 where a byte is no IUPAC letter in either case, no ``*`` and no ``-``."""
+"""uint8 (256,): the code of every byte; 255 where a byte is no IUPAC letter in either case."""
 
 MASKED_CODE = CODE.copy()
 """As `CODE`, but soft-masked (lower-case) letters are `ABSENT`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mirscan.types import IncompleteError, InputError, UsageError
+from mirscan.types import IncompleteError, InputError, ModelError, Stop, Stopped, UsageError
 
 app = typer.Typer(
     name="mirscan",
@@ -205,26 +206,24 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
-        app()
-    except InputError as error:
-        _quit(3, str(error))
-    except UsageError as error:
-        _quit(2, str(error))
-    except IncompleteError as error:
-        _quit(4, str(error))
+        with _stoppable():
+            app()
+    except (ModelError, UsageError, InputError, IncompleteError) as error:
+        code = {ModelError: 1, UsageError: 2, InputError: 3, IncompleteError: 4}[type(error)]
+        _quit(code, str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        import errno
-
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _quit(4, f"disk full{f' at {error.filename}' if error.filename else ''}: free space, run the command again")
-        raise
+        if error.filename is None:
+            raise
+        _quit(3, f"{error.filename}: {error.strerror}")
 
 
 def _quit(code: int, message: str) -> None:
-    sys.stderr.write(f"mirscan: {' '.join(message.split())}\n")
+    log.error("%s", " ".join(message.split()))
     sys.exit(code)
 
 
@@ -239,20 +238,20 @@ def _ranges(numbers: list[int]) -> str:
 
 
 @contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """A first SIGINT or SIGTERM asks the scan to stop after its batch, a second one ends it at once."""
-    from mirscan.scan import Stopped
-
+def _stoppable() -> Iterator[Stop]:
+    """A first SIGINT or SIGTERM asks the command to stop, a second one ends it at once."""
+    stop = Stop()
     received: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
         received.append(number)
-        log.warning("stopping after this batch; the same command resumes")
         signal.signal(number, signal.SIG_DFL)
+        log.info("stopping; the same command resumes")
+        stop.request()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(received)
+        yield stop
     except Stopped:
         sys.exit(128 + received[0])
     finally:

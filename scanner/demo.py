@@ -15,7 +15,7 @@ from mirscan.metrics import percentile
 from mirscan.run import Options, run_file, scan_genome
 from mirscan.scan import Progress
 from mirscan.store import ScoreStore
-from mirscan.types import STRANDS, InputError, Strand
+from mirscan.types import STRANDS, InputError, Stop, Strand
 
 PRECURSORS = """
 >cel-lin-4 MI0000002
@@ -100,7 +100,7 @@ def demonstrate(
     model: str,
     weights: Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
 ) -> str:
     """Make the example genome in ``out``, scan it by `mirscan.run.scan_genome`, and return the findings as text.
 

@@ -159,9 +159,10 @@ class FastaReader:
             return f"{place}: byte 0x{byte:02x} in the sequence of {contig!r} is not ASCII; get a clean copy"
         if state[BLANK]:
             return f"{place}: blank inside a sequence line of {contig!r} (column {state[BASES] + 1}); remove it"
+        advice = "an alignment or a protein? Give unaligned nucleotides" if byte in b"*-." else "only IUPAC letters are"
         return (
             f"{place}: {chr(byte)!r} in the sequence of {contig!r} (column {state[BASES] + 1}) is no nucleotide code; "
-            "only IUPAC letters, '*' and '-' are"
+            f"{advice}"
         )
 
 

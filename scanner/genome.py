@@ -93,7 +93,7 @@ def open_genome(
     """Read and check a genome, and open it to random access.
 
     FASTA (plain, gzip or bgzip) or 2bit, told by its first bytes and not by its name. A plain FASTA with lines of one
-    length is read again where it lies; any other is unpacked on the way into ``<spool>/genome.codes``, a byte a base.
+    length is read again where it lies; any other is unpacked on the way into a nameless file, a byte a base.
     A ``.fai`` beside the file is never read.
 
     Parameters
@@ -101,7 +101,7 @@ def open_genome(
     path : str or pathlib.Path
         The file; ``-`` is standard input.
     spool : pathlib.Path
-        Folder for the unpacked bases, made only when it is needed.
+        Folder that has room for the unpacked bases, made only when it is needed.
     soft_mask : {"scan", "skip"}
         ``skip`` makes lower-case bases ``ABSENT``.
     log : callable

@@ -20,12 +20,13 @@ from mirscan.devices import Scorer, backend, compiled_rows, configure, local_dev
 from mirscan.export import check_outputs, export, track_files
 from mirscan.folding import ViennaFolder
 from mirscan.formats import bed, fasta, gff3
+from mirscan.formats.atomic import AtomicFile
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model, load_model
 from mirscan.scan import Progress, scan
 from mirscan.select import contig_table, select_segments
-from mirscan.store import ScoreStore
-from mirscan.types import Call, Contig, Grid, InputError, ModelSpec, Plan, UsageError
+from mirscan.store import ScoreStore, remove_store
+from mirscan.types import Call, Contig, Grid, InputError, ModelSpec, Plan, Stop, UsageError
 
 DEFAULT_MODEL = "mire2e"
 PART_WINDOWS = {"cpu": 1 << 13}
@@ -69,7 +70,7 @@ def scan_genome(
     options: Options,
     *,
     report: Callable[[Progress], None] = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Scan a FASTA and write what was asked for. Returns the record that ``<output>.run.json`` holds.
 
@@ -77,8 +78,10 @@ def scan_genome(
     ------
     InputError, UsageError, IncompleteError
         With one line for the user; no output file is then left behind.
-    mirscan.scan.Stopped
-        When ``stop`` said so; the same call resumes.
+    ModelError
+        Naming the window for which the model gave no number.
+    Stopped
+        When ``stop`` was requested; the same call resumes.
     """
     began = time.time()
     spec = _checked(genome, options)
@@ -104,7 +107,9 @@ def scan_genome(
         store.finish()
         record = store.summary(verify=False)
         if not record["scored"]:
-            raise InputError(f"{genome}: no window could be scored: each holds an ambiguous base; see --ambiguous zero")
+            if "://" not in store_url:
+                remove_store(store_url)  # it holds nothing, and would stand in the way of other options
+            raise InputError(f"{genome}: no window could be scored: each holds a base that is {_unscorable(options)}")
 
         # -------------------------------------------------------------- tracks and calls
         log.info("writing %s", options.output)
@@ -117,7 +122,7 @@ def scan_genome(
     record |= {
         "mirscan": version("mirscan"),
         "genome": str(genome),
-        "options": {k: v for k, v in json.loads(json.dumps(dataclasses.asdict(options), default=str)).items()},
+        "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
         "outputs": [str(path) for path in written],
         "calls": len(calls),
         "seconds": round(time.time() - began, 3),
@@ -128,10 +133,9 @@ def scan_genome(
         "versions": {name: version(name) for name in ("jax", "flax", "numpy", "numba", "tensorstore", "viennarna")},
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    run_file(options.output).write_text(json.dumps(record, indent=1) + "\n")
+    with AtomicFile(run_file(options.output)) as file:
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
     if options.rm_store:
-        from mirscan.store import remove_store
-
         remove_store(store_url)
     return record
 
@@ -219,9 +223,16 @@ def _checked(genome: Path | str, options: Options) -> ModelSpec:
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
     outputs = [*track_files(options.output, options.per_strand), run_file(options.output)]
     outputs += [path for path in (options.bed, options.gff3, options.fasta) if path]
-    check_outputs(outputs, inputs=[str(genome)])
+    inputs = [str(path) for path in (genome, options.regions_file, options.contig_alias) if path]
+    check_outputs(outputs, inputs=inputs)
     weights.verify(options.weights or weights.find(spec.name))
     return spec
+
+
+def _unscorable(options: Options) -> str:
+    causes = ["ambiguous (see --ambiguous zero)"] if options.ambiguous == "skip" else []
+    causes += ["soft-masked (see --soft-mask scan)"] if options.soft_mask == "skip" else []
+    return " or ".join(causes) or "absent"
 
 
 def _table(contigs: Sequence[Contig], plan: Plan, longest: int = 30) -> list[str]:

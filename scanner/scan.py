@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -18,7 +18,7 @@ from mirscan.genome import Genome
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
 from mirscan.kernels.windows import cut, scorable
 from mirscan.store import ScoreStore
-from mirscan.types import STRANDS, Plan
+from mirscan.types import STRANDS, ModelError, Plan, Stop
 
 PREFETCH = 4
 """Batches that wait for the devices: reading and cutting windows overlap with scoring."""
@@ -39,10 +39,6 @@ class Progress:
     """Time the scan waited for devices; the rest was host work."""
 
 
-class Stopped(Exception):
-    """The scan was asked to stop; finished batches are in the store."""
-
-
 def scan(
     plan: Plan,
     genome: Genome,
@@ -51,7 +47,7 @@ def scan(
     *,
     in_flight: int = 2,
     report: Callable[[Progress], None] = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop | None = None,
 ) -> Progress:
     """Score the parts that the store is missing.
 
@@ -59,16 +55,19 @@ def scan(
     ----------
     in_flight : int
         Batches started before the first is collected; no score depends on it.
-    report, stop : callable
+    report : callable
         Called after every batch.
+    stop : Stop
+        Looked at after every batch.
 
     Raises
     ------
     Stopped
-        When ``stop`` says so: the batches of the unfinished part are kept for the next run.
-    ValueError
+        When ``stop`` was requested: the batches of the unfinished part are kept for the next run.
+    ModelError
         Naming the window, if the model gives NaN or infinity.
     """
+    stop = stop or Stop()
     missing = store.missing()
     progress = Progress(total=2 * plan.windows)
     settled = progress.resumed = progress.total - sum(2 * (end - start) for start, end in map(plan.bounds, missing))
@@ -83,28 +82,36 @@ def scan(
             scores[:] = kept.reshape(-1)
         rows = steps * plan.compiled_rows
 
-        waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
         batches = _ahead(_batches(plan, genome, part, scorer.rows, skip=rows))
-        for slots, codes in itertools.chain(batches, itertools.repeat((None, None))):
-            if slots is not None:
-                waiting.append((slots, scorer.submit(codes)))
-            if waiting and (slots is None or len(waiting) >= in_flight):
-                rows += _collect(plan, start, *waiting.popleft(), scores, progress)
+        with stop.patiently(), contextlib.closing(batches):
+            for slots, result in _in_flight(batches, scorer, in_flight, stop):
+                _collect(plan, start, slots, result, scores, progress)
+                rows += len(slots)
                 progress.done, progress.seconds = settled + rows, time.perf_counter() - began
                 report(progress)
-            if slots is None and not waiting:
-                break
-            if stop():
-                while waiting:
-                    rows += _collect(plan, start, *waiting.popleft(), scores, progress)
-                store.save_partial(part, rows // plan.compiled_rows, scores.reshape(-1, 2))
-                raise Stopped
 
-        store.write(part, scores.reshape(-1, 2), time.perf_counter() - part_began)
-        settled += 2 * (end - start)
-        progress.done, progress.seconds = settled, time.perf_counter() - began
-        report(progress)
+            if stop.requested:
+                store.save_partial(part, rows // plan.compiled_rows, scores.reshape(-1, 2))
+                break
+            store.write(part, scores.reshape(-1, 2), time.perf_counter() - part_began)
+            settled += 2 * (end - start)
+            progress.done, progress.seconds = settled, time.perf_counter() - began
+            report(progress)
     return progress
+
+
+def _in_flight(
+    batches: Iterator[tuple[np.ndarray, np.ndarray]], scorer: Scorer, limit: int, stop: Stop
+) -> Iterator[tuple[np.ndarray, jax.Array]]:
+    """Slots and result of each batch; ``limit`` of them are on the devices before the first is awaited."""
+    waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
+    for slots, codes in batches:
+        waiting.append((slots, scorer.submit(codes)))
+        if len(waiting) >= limit:
+            yield waiting.popleft()
+        if stop.requested:
+            break
+    yield from waiting
 
 
 def _batches(
@@ -151,26 +158,26 @@ def _batches(
 
 def _collect(
     plan: Plan, start: int, slots: np.ndarray, result: jax.Array, scores: np.ndarray, progress: Progress
-) -> int:
-    """Wait for a batch, check it and put it in its place; returns its number of rows."""
+) -> None:
+    """Wait for a batch, check it and put it in its place."""
     waited = time.perf_counter()
     values = np.asarray(result)[: len(slots)]
     progress.device_seconds += time.perf_counter() - waited
     finite = np.isfinite(values)
     if not finite.all():
-        slot = int(slots[int(np.argmin(finite))])
+        first = int(np.argmin(finite))
+        slot = int(slots[first])
         where = next(plan.pieces(start + slot // 2, start + slot // 2 + 1))
         contig = plan.contigs[where.contig]
         at = int(plan.grid.starts(contig.length, where.first, 1)[0])
-        raise ValueError(
-            f"the model gave {values[int(np.argmin(finite))]} for the window {contig.name}:{at + 1}-"
-            f"{at + plan.grid.window} ({STRANDS[slot % 2]}); nothing was published"
+        raise ModelError(
+            f"the model gave {values[first]} for the window {contig.name}:{at + 1}-{at + plan.grid.window} "
+            f"({STRANDS[slot % 2]}); nothing was published"
         )
     scores[slots] = values
-    return len(slots)
 
 
-def _ahead(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _ahead(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """The same batches, made by a thread of their own a few ahead of their use."""
     ready: queue.Queue[object] = queue.Queue(PREFETCH)
     gone = threading.Event()

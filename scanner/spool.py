@@ -15,14 +15,15 @@ import numpy as np
 
 
 class Spool:
-    """The file ``<folder>/genome.codes`` in the making: a context manager that leaves nothing half-written behind.
+    """A nameless file of codes in a folder, in the making: a context manager.
 
-    Every run writes it anew and reads its own open file, so it is renamed into place but not synchronised to the disk.
+    Every run writes its own and reads it through the open file, so it has no name that could outlive the process,
+    however that ends: the disk gives its room back when it is closed.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Made when it is absent.
+        Made when it is absent, and removed again when nothing was unpacked.
     least : int
         Bytes that are certainly needed; checked against the free ones first.
 
@@ -34,13 +35,14 @@ class Spool:
 
     def __init__(self, folder: Path, least: int) -> None:
         self._folder = folder
+        self._finished = False
+        self._made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < least:
+            self._leave()
             raise self._full(f"the unpacked genome needs at least {least:,} bytes, {free:,} are free")
-        descriptor, self._temporary = tempfile.mkstemp(prefix="genome.", suffix=".tmp", dir=folder)
-        self._file = os.fdopen(descriptor, "w+b")
-        self._kept = False
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
 
     def write(self, codes: np.ndarray) -> None:
         """Append codes (uint8).
@@ -56,7 +58,7 @@ class Spool:
             raise self._explained(error) from error
 
     def finish(self, lengths: Iterable[int]) -> SpooledCodes:
-        """Put the file in its place and open it to contigs of those lengths.
+        """Open the file to contigs of those lengths.
 
         Raises
         ------
@@ -65,10 +67,9 @@ class Spool:
         """
         try:
             self._file.flush()
-            os.replace(self._temporary, self._folder / "genome.codes")
         except OSError as error:
             raise self._explained(error) from error
-        self._kept = True
+        self._finished = True
         return SpooledCodes(self._file.fileno(), lengths)
 
     def __enter__(self) -> Spool:
@@ -79,8 +80,13 @@ class Spool:
     ) -> None:
         with suppress(OSError):  # what could not be written before cannot be written now
             self._file.close()
-        if not self._kept:
-            os.unlink(self._temporary)
+        if not self._finished:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._made:
+            with suppress(OSError):  # another run may have put something there meanwhile
+                self._folder.rmdir()
 
     def _explained(self, error: OSError) -> OSError:
         if error.errno != errno.ENOSPC:

@@ -5,6 +5,7 @@ Coordinates are 0-based and half-open everywhere; 1-based numbers exist only in 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
@@ -28,6 +29,48 @@ class UsageError(Exception):
 
 class IncompleteError(Exception):
     """Work that stopped half-way and can be resumed. The command line exits with 4."""
+
+
+class ModelError(Exception):
+    """A model gave no number for a window. The command line exits with 1."""
+
+
+class Stopped(BaseException):
+    """Work was left because someone asked for it; what is finished is kept. The command line exits with 130 or 143.
+
+    No `Exception`, as `KeyboardInterrupt` is none: nothing on the way may take it for a failure and carry on.
+    """
+
+
+class Stop:
+    """A request to stop. Whatever runs is left at once, except in a patient block, which comes to its own end."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._patient = False
+
+    def request(self) -> None:
+        """Ask; signal handlers call this in the main thread.
+
+        Raises
+        ------
+        Stopped
+            Unless a patient block is running.
+        """
+        self.requested = True
+        if not self._patient:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def patiently(self) -> Iterator[None]:
+        """Within this block look at ``requested`` now and then; `Stopped` is raised at its end."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+        if self.requested:
+            raise Stopped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,10 +201,13 @@ class Plan:
 
     def to_json(self) -> str:
         """One JSON document; `from_json` gives an equal plan."""
-        document = dataclasses.asdict(self)
-        document["contigs"] = [list(dataclasses.astuple(c)) for c in self.contigs]
-        document["segments"] = [list(dataclasses.astuple(s)) for s in self.segments]
-        return json.dumps(document, indent=1)
+        document = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        document["contigs"] = [(c.name, c.length, c.ambiguous, c.masked) for c in self.contigs]
+        document["segments"] = [(s.contig, s.first, s.count) for s in self.segments]
+        document["grid"] = dataclasses.asdict(self.grid)
+        # a line a field: readable, and many times faster than indenting the lists of a genome in 100,000 pieces
+        lines = (f" {json.dumps(name)}: {json.dumps(value)}" for name, value in document.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
