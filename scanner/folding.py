@@ -99,7 +99,7 @@ def _fold_chunk(sequences: list[str]) -> list[tuple[str, float]]:
 class HairpinFolder:
     """The best stem-loop of each sequence, its pairs and energy, by the stem-loop kernel.
 
-    For hairpins this is RNAfold's answer (identical energy for 94 % of human precursors) some hundred times faster;
+    For hairpins this is RNAfold's answer (identical energy for 94 % of human precursors) many times faster;
     multiloops and several hairpins side by side are left out. A sequence without any hairpin below 0 kcal/mol is
     returned open, with energy 0.
 
@@ -124,11 +124,12 @@ class HairpinFolder:
     def _fold_chunk(self, sequences: list[str]) -> list[tuple[str, float]]:
         # One contig of all sequences, so far apart that no stem-loop reaches from one to the next.
         lengths = np.array([len(sequence) for sequence in sequences])
-        starts = np.cumsum(lengths + self._span) - lengths
+        span = max(5, min(self._span, int(lengths.max())))
+        starts = np.cumsum(lengths + span) - lengths
         codes = np.full(int(starts[-1] + lengths[-1]), ABSENT, dtype=np.uint8)
         for start, sequence in zip(starts, sequences, strict=True):
             codes[start : start + len(sequence)] = encode(np.frombuffer(sequence.encode("ascii"), dtype=np.uint8))
-        scan = scan_hairpins(codes, turner_tables(), self._span)
+        scan = scan_hairpins(codes, turner_tables(), span)
         best = np.array([s + scan.opened[s : s + n].argmin() for s, n in zip(starts, lengths, strict=True)])
         found = np.flatnonzero(scan.opened[best] < 0)
         spans = scan.lengths[best[found]]
