@@ -27,22 +27,42 @@ def scorable(codes: np.ndarray, starts: np.ndarray, window: int, limit: int) -> 
 
 
 def cut(codes: np.ndarray, starts: np.ndarray, minus: np.ndarray, window: int) -> np.ndarray:
-    """Codes of windows, uint8 (rows, window): row ``r`` from ``starts[r]``, reverse complemented where ``minus[r]``."""
+    """Codes of windows on their strands.
+
+    Parameters
+    ----------
+    codes : uint8 (bases,)
+    starts : int64 (rows,)
+        Each start, plus ``window``, lies within ``codes``.
+    minus : bool (rows,)
+        Which rows are reverse complemented.
+
+    Returns
+    -------
+    uint8 (rows, window)
+    """
     if not len(starts) == len(minus) or (len(starts) and (starts.min() < 0 or starts.max() + window > len(codes))):
         raise ValueError(f"{len(starts)} windows and {len(minus)} strands do not fit a stretch of {len(codes)} bases")
     out = np.empty((len(starts), window), dtype=np.uint8)
-    _cut(np.ascontiguousarray(codes), np.ascontiguousarray(starts), np.ascontiguousarray(minus), out)
+    codes, places = np.ascontiguousarray(codes), starts
+    if minus.any():
+        # Windows overlap: one reverse complement of the stretch, then every row is a plain copy.
+        codes, places = _both_strands(codes), np.where(minus, 2 * len(codes) - starts - window, starts)
+    _copy(codes, np.ascontiguousarray(places, dtype=np.uint64), out)
     return out
 
 
 def one_hot(codes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """One-hot of codes, float32 (rows, window, 4) in the order A, C, G, T/U; other codes are four zeros.
 
-    For CPU pipelines and training; scans send codes to the device and expand them there.
+    For CPU pipelines and training; scans send codes to the device and expand them there. ``out`` is filled where it
+    is given: a buffer that is used again is several times faster than a new one.
     """
     if out is None:
         out = np.empty((*codes.shape, 4), dtype=np.float32)
-    _one_hot(np.ascontiguousarray(codes).reshape(-1), out.reshape(-1, 4))
+    if out.shape != (*codes.shape, 4) or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, needed is contiguous float32 {(*codes.shape, 4)}")
+    _one_hot(np.ascontiguousarray(codes).reshape(-1), out.reshape(-1))
     return out
 
 
@@ -66,25 +86,28 @@ def _scorable(codes: np.ndarray, starts: np.ndarray, window: int, limit: int) ->
 
 
 @kernel()
-def _cut(codes: np.ndarray, starts: np.ndarray, minus: np.ndarray, out: np.ndarray) -> None:
-    rows, window = out.shape
-    for r in range(rows):
-        start = starts[r]
-        if minus[r]:
-            last = start + window - 1
-            for i in range(window):
-                code = codes[last - i]
-                out[r, i] = 3 - code if code < 4 else code
-        else:
-            for i in range(window):
-                out[r, i] = codes[start + i]
+def _both_strands(codes: np.ndarray) -> np.ndarray:
+    length = len(codes)
+    both = np.empty(2 * length, dtype=np.uint8)
+    for i in range(length):
+        code = codes[i]
+        both[i] = code
+        both[2 * length - 1 - i] = 3 - code if code < 4 else code
+    return both
+
+
+@kernel()
+def _copy(codes: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+    window = np.uint64(out.shape[1])  # unsigned: no negative index to think of, so each row is one memory copy
+    for r in range(len(places)):
+        row, source = out[r], codes[places[r] : places[r] + window]
+        for i in range(row.size):
+            row[i] = source[i]
 
 
 @kernel()
 def _one_hot(codes: np.ndarray, out: np.ndarray) -> None:
     for i in range(len(codes)):
         code = codes[i]
-        out[i, 0] = code == 0
-        out[i, 1] = code == 1
-        out[i, 2] = code == 2
-        out[i, 3] = code == 3
+        for base in range(4):  # flat and without a branch, so that it runs in vector registers
+            out[4 * i + base] = np.float32(1) if code == base else np.float32(0)

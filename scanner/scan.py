@@ -22,8 +22,8 @@ from mirscan.types import STRANDS, ModelError, Plan, Stop
 
 PREFETCH = 4
 """Batches that wait for the devices: reading and cutting windows overlap with scoring."""
-STRETCH = 1 << 16
-"""Windows cut from the genome at a time, so that memory does not grow with the part."""
+STRETCH = 1 << 13
+"""Windows cut from the genome at a time: few enough that their codes stay in the cache."""
 
 
 @dataclass
