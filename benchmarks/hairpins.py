@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def main() -> None:
 
     jobs: dict[str, tuple[Callable[[], object], float]] = {"RNA.fold, 100-nt windows at step 20": (fold, FOLDED * STEP)}
     for span in (100, 120, 200):
-        jobs[f"stem-loops, span {span}"] = (lambda span=span: scan_hairpins(codes, tables, span), arguments.bases)
+        jobs[f"stem-loops, span {span}"] = (partial(scan_hairpins, codes, tables, span), arguments.bases)
     jobs["proposals, span 120"] = (lambda: propose(codes, tables), arguments.bases)
     jobs["their traceback"] = (lambda: trace_hairpins(codes, tables, found.starts, lengths), arguments.bases)
     seconds: dict[str, list[float]] = {name: [] for name in jobs}

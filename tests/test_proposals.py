@@ -1,6 +1,8 @@
 """Proposals: known hairpins come through, nothing is proposed twice, and pieces make the whole."""
 
+import gzip
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirscan.folding import turner_tables
+from mirscan.kernels.bases import encode
 from mirscan.proposals import CEILING, composition_threshold, propose
 
 # hsa-let-7a-1 (MI0000060), hsa-mir-21 (MI0000077), dme-bantam (MI0000387)
@@ -17,10 +20,16 @@ PRECURSORS = (
     "AUUUGACUACGAAACCGGUUUUCGAUUUGGUUUGACUGUUUUUCAUACAAGUGAGAUCAUUUUGAAAGCUGAUUUUGUCAA",
 )
 TABLES = turner_tables()
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def everything(fractions, lengths):
     return np.zeros(len(lengths))
+
+
+def is_covered(found, start, end):
+    overlap = np.minimum(found.ends, end) - np.maximum(found.starts, start)
+    return ((2 * overlap >= end - start) & (found.ends - found.starts <= 3 * (end - start))).any()
 
 
 def genome(length, seed, *hairpins):
@@ -37,9 +46,7 @@ def test_known_precursors_are_proposed_among_few_others():
     codes, places = genome(20_000, 0, *PRECURSORS)
     found = propose(codes, TABLES)
     assert len(found.starts) < 20_000 / 30
-    for start, end in places:
-        covered = np.minimum(found.ends, end) - np.maximum(found.starts, start)
-        assert ((2 * covered >= end - start) & (found.ends - found.starts <= 3 * (end - start))).any()
+    assert all(is_covered(found, start, end) for start, end in places)
 
 
 @settings(max_examples=30, deadline=None)
@@ -50,8 +57,7 @@ def test_pieces_together_propose_what_the_whole_does(seed, span, cuts):
     whole = propose(codes, TABLES, span=span, threshold=everything, ceiling=-1)
     bounds = sorted({0, 600, *cuts})
     pieces = [
-        propose(codes, TABLES, first, last, span, everything, ceiling=-1)
-        for first, last in itertools.pairwise(bounds)
+        propose(codes, TABLES, first, last, span, everything, ceiling=-1) for first, last in itertools.pairwise(bounds)
     ]
     for name in ("starts", "ends", "energies"):
         np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in pieces]), getattr(whole, name))
@@ -83,3 +89,16 @@ def test_the_threshold_sees_composition_and_decides():
     assert len(found.starts) < len(calls[0][1])
     with pytest.raises(ValueError, match="span 3"):
         propose(codes, TABLES, span=3)
+
+
+@pytest.mark.real
+def test_mirgenedb_precursors_survive():
+    path = SHARED / "data/mirgenedb/precursors.fa.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    with gzip.open(path, "rb") as stream:
+        records = [record.partition(b"\n")[2].replace(b"\n", b"") for record in stream.read().split(b">")[1:]]
+    sample = [encode(np.frombuffer(record, dtype=np.uint8)) for record in records[::10]]
+    kept = [is_covered(propose(codes, TABLES), 0, len(codes)) for codes in sample]
+    assert len(sample) > 1600
+    assert np.mean(kept) >= 0.99
