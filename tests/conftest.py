@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -38,10 +39,19 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mirscan.checkpoints.weights import save
     from mirscan.models import find_model, plain
 
-    model = find_model("mire2e-tiny").build(rngs=nnx.Rngs(0))
-    model.eval()
+    random = np.random.default_rng(0)
+
+    def leaf(path: tuple[object, ...], wanted: jax.ShapeDtypeStruct) -> np.ndarray:
+        if any(name in jax.tree_util.keystr(path) for name in ("scale", "var")):
+            return np.ones(wanted.shape, np.float32)
+        spread = 1.4 / np.sqrt(np.prod(wanted.shape[:-1])) if len(wanted.shape) > 1 else 0.1
+        return (spread * random.standard_normal(wanted.shape)).astype(np.float32)
+
+    # only the shapes come from Flax: its initialisers are compiled one by one, which takes longer than all else here
+    model = nnx.eval_shape(lambda: find_model("mire2e-tiny").build(rngs=nnx.Rngs(0)))
+    state = jax.tree_util.tree_map_with_path(leaf, nnx.state(model, (nnx.Param, nnx.BatchStat)))
     folder = tmp_path_factory.mktemp("checkpoints") / "mire2e-tiny"
-    save(folder, plain(nnx.state(model, (nnx.Param, nnx.BatchStat))), {"model": "mire2e-tiny"}, half=True)
+    save(folder, plain(state), {"model": "mire2e-tiny"}, half=True)
     return folder
 
 
