@@ -85,20 +85,24 @@ def _scorable(codes: np.ndarray, starts: np.ndarray, window: int, limit: int) ->
     return good
 
 
+# Unsigned places below: there is no negative index to think of, so loops run in vector registers.
+
+
 @kernel()
 def _both_strands(codes: np.ndarray) -> np.ndarray:
-    length = len(codes)
+    length = np.uint64(len(codes))
     both = np.empty(2 * length, dtype=np.uint8)
-    for i in range(length):
-        code = codes[i]
-        both[i] = code
-        both[2 * length - 1 - i] = 3 - code if code < 4 else code
+    both[:length] = codes
+    for k in range(length):
+        i = np.uint64(k)
+        code = codes[length - np.uint64(1) - i]
+        both[length + i] = code ^ np.uint8(3) if code < 4 else code
     return both
 
 
 @kernel()
 def _copy(codes: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
-    window = np.uint64(out.shape[1])  # unsigned: no negative index to think of, so each row is one memory copy
+    window = np.uint64(out.shape[1])
     for r in range(len(places)):
         row, source = out[r], codes[places[r] : places[r] + window]
         for i in range(row.size):
