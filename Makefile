@@ -1,0 +1,64 @@
+# make demo    set up, scan a small example genome, say what was found
+# make test    set up, run the fast suite
+# make real    tests on the real genomes in ../shared, where that folder is
+# make slow    long tests
+# make lint    ruff and mypy
+# make bench   windows a second on this machine
+# Options: PYTHON=python3.12, DEMO="--model NAME --weights FOLDER", TEST="-k name"
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test real slow lint bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/mirscan demo --out demo $(DEMO)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q $(TEST)
+
+# pytest exits with 5 where no test was selected
+real: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -m "real and not slow" $(TEST) || [ $$? -eq 5 ]
+
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -q -m slow $(TEST) || [ $$? -eq 5 ]
+
+# mypy does not see an editable install whose folders have other names than the package, so it is shown links
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	@rm -rf .lint && mkdir -p .lint/mirscan
+	@cd .lint/mirscan && ln -s ../../scanner/* ../../kernels ../../checkpoints .
+	@cd .lint && $(abspath $(BIN))/mypy --config-file ../pyproject.toml -p mirscan > report; status=$$?; \
+	sed -e 's,^mirscan/kernels/,kernels/,' -e 's,^mirscan/checkpoints/,checkpoints/,' -e 's,^mirscan/,scanner/,' report; \
+	exit $$status
+
+bench: $(VENV)/.installed
+	$(BIN)/mirscan bench
+
+clean:
+	rm -rf $(VENV) .lint build demo *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "mirscan needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: what is installed is not installed again until the requirements change
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[lint]'
+	@touch $@ $(VENV)/.installed
