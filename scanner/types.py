@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -291,5 +291,5 @@ class ModelSpec:
     step: int = 20
     mini_batch: int = 16
     """Windows computed at once on a CPU, chosen so that activations stay in the core's L2 cache."""
-    flops: int = 0
-    """Floating-point operations of one window, counted from the layers."""
+    stages: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
+    """Parts of the module that `mirscan bench` times alone: name to ``(module, codes) -> output``."""

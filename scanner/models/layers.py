@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
 DType = jnp.dtype | type
@@ -23,10 +24,10 @@ def average_pool(x: Float[Array, "B L C"]) -> Float[Array, "B L2 C"]:
     return x[:, : 2 * length].reshape(x.shape[0], length, 2, x.shape[2]).mean(axis=2)
 
 
-def fit(parameter: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+def fit(parameter: ArrayLike, shape: tuple[int, ...], dtype: DType) -> Array:
     """A parameter, cast and padded with zeros at the end of each axis to ``shape``."""
-    padding = [(0, wide - narrow) for narrow, wide in zip(parameter.shape, shape, strict=True)]
-    return jnp.pad(parameter.astype(dtype), padding)
+    padding = [(0, wide - narrow) for narrow, wide in zip(jnp.shape(parameter), shape, strict=True)]
+    return jnp.pad(jnp.asarray(parameter, dtype), padding)
 
 
 class Convolution(nnx.Module):

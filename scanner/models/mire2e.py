@@ -171,6 +171,15 @@ def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
     return jax.nn.sigmoid((logits[:, 0] - logits[:, 1]).astype(jnp.float32))
 
 
+def _energy_of(model: MiRe2e, codes: Array) -> Array:
+    return model.energy(codes, jnp.zeros(codes.shape, jnp.float32))
+
+
+def _classes_of(model: MiRe2e, codes: Array) -> Array:
+    return model.classifier(codes, jnp.zeros(codes.shape, jnp.float32), jnp.zeros(len(codes), jnp.float32))
+
+
+STAGES = {"structure": lambda model, codes: model.structure(codes), "energy": _energy_of, "classifier": _classes_of}
 REFERENCE = "Raad et al. 2022, Bioinformatics 38(5):1191-1197"
 MODELS = {
     "mire2e": ModelSpec(
@@ -180,7 +189,7 @@ MODELS = {
         summary="Transformer cascade: structure, energy and class of each window from sequence alone",
         reference=REFERENCE,
         window=WINDOW,
-        flops=855_500_000,
+        stages=STAGES,
     ),
     "mire2e-tiny": ModelSpec(
         name="mire2e-tiny",
@@ -189,6 +198,5 @@ MODELS = {
         summary="the same cascade, a thousand times smaller, for tests and rehearsals; no weights are shipped",
         reference=REFERENCE,
         window=WINDOW,
-        flops=900_000,
     ),
 }
