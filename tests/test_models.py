@@ -10,7 +10,7 @@ from mirscan.checkpoints import weights
 from mirscan.models import MODELS, find_model, load_model, plain
 from mirscan.models.layers import Convolution, EncoderLayer, Front, Residual, average_pool, one_hot
 from mirscan.models.mire2e import MiRe2e, positional_features
-from mirscan.types import InputError, UsageError
+from mirscan.types import InputError
 
 PARAMETERS = {"mire2e": {"structure": 3_814_312, "energy": 156_135, "classifier": 2_843_278}}
 """Counted by instantiating the published code, less its unused layers."""
@@ -297,7 +297,7 @@ def test_weights_of_another_model_are_refused(tmp_path, tiny_weights):
 
 
 def test_unknown_model_names_the_known_ones():
-    with pytest.raises(UsageError, match="mire2e"):
+    with pytest.raises(InputError, match="mire2e"):
         find_model("nonesuch")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mirscan.checkpoints import weights
 from mirscan.models import mire2e
-from mirscan.types import InputError, ModelSpec, UsageError
+from mirscan.types import InputError, ModelSpec
 
 MODELS: dict[str, ModelSpec] = {**mire2e.MODELS}
 
@@ -20,11 +20,11 @@ def find_model(name: str) -> ModelSpec:
 
     Raises
     ------
-    UsageError
+    InputError
         If there is none of that name.
     """
     if name not in MODELS:
-        raise UsageError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
+        raise InputError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
     return MODELS[name]
 
 
