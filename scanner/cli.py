@@ -201,6 +201,26 @@ def train(
     )
 
 
+@app.command()
+def bench(
+    model: Annotated[list[str] | None, typer.Option(help="Models to measure (default: mire2e); repeatable")] = None,
+    rounds: Annotated[int, typer.Option(help="Measurements; the median is printed")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here")] = None,
+    devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+) -> None:
+    """Measure windows/s of a model against this machine's matrix product and against RNA.fold, in one run."""
+    import json
+
+    from mirscan.bench import bench as measure
+    from mirscan.bench import table
+
+    results = [measure(name, rounds=rounds, threads=threads, devices=devices) for name in model or ["mire2e"]]
+    typer.echo("\n\n".join(map(table, results)))
+    if json_file:
+        json_file.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def main() -> None:
     """Entry point: one clear line and the documented exit code for whatever a user can cause."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
