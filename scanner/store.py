@@ -5,6 +5,7 @@
     plan.json          what decides a score, written before the first window is scanned
     scores/            zarr v3 array, float32 (windows, 2), NaN = not scored, one write-chunk a part
     parts/<id>.json    the mark of a part, written after its chunk: the only truth about what is done
+    hairpins/<id>      hairpin models: table of the hairpins whose centre a part holds, compressed
     partial/<id>       finished batches of a part that was interrupted, gone once the part is written
 
 Everything goes through TensorStore, whose writes are atomic on a local folder (temporary file, fsync, rename) and on
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -31,7 +34,7 @@ import numpy as np
 from mirscan.types import STRANDS, IncompleteError, InputError, Plan
 
 _REMOTE = ("gs://", "s3://", "memory://")
-_OWN = re.compile(r"plan\.json.*|scores|parts|partial|genome\.codes|genome\..*\.tmp")
+_OWN = re.compile(r"plan\.json.*|scores|parts|partial|hairpins|genome\.codes|genome\..*\.tmp")
 """What may lie in a store's folder before its array does; the genome's unpacked bases are spooled there."""
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
@@ -118,8 +121,8 @@ class ScoreStore:
             raise InputError(f"{url}: {error}") from error
         return cls(url, plan, hashlib.sha256(document).hexdigest(), documents, _open_array(documents, plan, create))
 
-    def write(self, part: int, scores: np.ndarray, seconds: float = 0.0) -> None:
-        """Write one finished part: first its chunk, then its mark.
+    def write(self, part: int, scores: np.ndarray, seconds: float = 0.0, hairpins: np.ndarray | None = None) -> None:
+        """Write one finished part: first its chunk and its hairpins, then its mark.
 
         Parameters
         ----------
@@ -129,6 +132,8 @@ class ScoreStore:
             Strands in the order of `mirscan.types.STRANDS`; NaN = not scored.
         seconds : float
             Time that the part took, for the record.
+        hairpins : structured array, optional
+            The scored hairpins of the part, as `read_hairpins` gives them back.
 
         Raises
         ------
@@ -152,8 +157,13 @@ class ScoreStore:
             "scores": int(np.isfinite(scores).sum()),
             "seconds": round(seconds, 3),
         }
+        table = b"" if hairpins is None else _packed(hairpins)
+        if table:
+            mark["hairpins"] = hashlib.sha256(table).hexdigest()
         with _explained(self.url):
             self._array[start:stop].write(scores).result()
+            if table:
+                self._documents.write(_hairpins(part), table).result()
             self._documents.write(_mark(part), json.dumps(mark).encode()).result()
             self._documents.write(_partial(part), None).result()
 
@@ -169,6 +179,19 @@ class ScoreStore:
         if scores is None:
             raise self._incomplete([part])
         return scores
+
+    def read_hairpins(self, part: int) -> np.ndarray:
+        """The hairpins of one finished part, as they were given to `write`.
+
+        Raises
+        ------
+        IncompleteError
+            If the part is not done, holds no table, or its bytes are damaged.
+        """
+        table = self._table(part, self._marks().get(self._valid(part), {}))
+        if table is None:
+            raise self._incomplete([part])
+        return np.load(io.BytesIO(zlib.decompress(table)), allow_pickle=False)
 
     def iter_scores(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield ``(part, scores)`` in order, each checked against its mark; two parts are held at a time.
@@ -325,7 +348,16 @@ class ScoreStore:
                 if str(error).startswith(_DAMAGED):
                     return None
                 raise
-        return scores if hashlib.sha256(scores.tobytes()).hexdigest() == marks[part]["sha256"] else None
+        whole = hashlib.sha256(scores.tobytes()).hexdigest() == marks[part]["sha256"]
+        if whole and "hairpins" in marks[part]:
+            whole = self._table(part, marks[part]) is not None
+        return scores if whole else None
+
+    def _table(self, part: int, mark: dict[str, Any]) -> bytes | None:
+        """A part's packed hairpins; None where there are none or they are not those of its mark."""
+        with _explained(self.url):
+            value = cast(bytes, self._documents.read(_hairpins(part)).result().value)
+        return value if value and hashlib.sha256(value).hexdigest() == mark.get("hairpins") else None
 
     def _incomplete(self, missing: list[int]) -> IncompleteError:
         few = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
@@ -425,6 +457,16 @@ def _canonical(scores: np.ndarray) -> np.ndarray:
 
 def _mark(part: int) -> str:
     return f"parts/{part}.json"
+
+
+def _hairpins(part: int) -> str:
+    return f"hairpins/{part}"
+
+
+def _packed(table: np.ndarray) -> bytes:
+    body = io.BytesIO()
+    np.save(body, table, allow_pickle=False)
+    return zlib.compress(body.getvalue(), 1)
 
 
 def _partial(part: int) -> str:

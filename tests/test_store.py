@@ -458,3 +458,24 @@ def test_any_order_of_writes(
     store.finish()
     read = [part_scores for _, part_scores in store.iter_scores()]
     np.testing.assert_array_equal(np.concatenate([np.empty((0, 2), np.float32), *read]), scores)
+
+
+def test_hairpins_come_back_and_their_damage_is_noticed(tmp_path: Path) -> None:
+    plan = make_plan()
+    store = ScoreStore.create_or_open(tmp_path / "s", plan)
+    table = np.array(
+        [(5, 80, 0, 0.25), (40, 99, 1, 0.5)], dtype=[("start", "i8"), ("end", "i8"), ("strand", "u1"), ("score", "f4")]
+    )
+    store.write(0, scores_of(plan, 0), hairpins=table)
+    store.write(1, scores_of(plan, 1), hairpins=table[:0])
+    assert np.array_equal(store.read_hairpins(0), table)
+    assert len(store.read_hairpins(1)) == 0
+    assert 0 not in store.missing()
+    path = tmp_path / "s" / "hairpins" / "0"
+    broken = bytearray(path.read_bytes())
+    broken[-1] ^= 1
+    path.write_bytes(broken)
+    assert 0 in store.missing()
+    assert 1 not in store.missing()
+    with pytest.raises(IncompleteError):
+        store.read_hairpins(0)
