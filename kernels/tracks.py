@@ -88,3 +88,53 @@ def run_levels(
             level_below[total] = below
             total += 1
     return score[:total].copy(), level_below[:total].copy()
+
+
+def best_hairpins(
+    windows: np.ndarray,
+    width: int,
+    intervals: tuple[np.ndarray, np.ndarray],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    scores: np.ndarray,
+) -> np.ndarray:
+    """Score of each window: that of the best hairpin that belongs to it, 0 where there is none.
+
+    A hairpin belongs to every window that wholly contains it, and to the window whose track interval holds its centre.
+
+    Parameters
+    ----------
+    windows : int64 (n,)
+        Starts of consecutive windows of one contig, ascending.
+    width : int
+        Bases of a window.
+    intervals : (int64 (n,), int64 (n,))
+        Start and end of each window's track interval, as `mirscan.types.Grid.intervals` gives them.
+    starts, ends : int64 (m,)
+        Hairpins of one strand, genomic, in any order.
+    scores : float32 (m,)
+
+    Returns
+    -------
+    float32 (n,)
+    """
+    centres = (starts + ends) // 2
+    first = np.searchsorted(windows, ends - width, side="left")
+    last = np.searchsorted(windows, starts, side="right")
+    home = np.searchsorted(intervals[1], centres, side="right")
+    inside = home < len(windows)
+    inside[inside] = intervals[0][home[inside]] <= centres[inside]
+    return _best_hairpins(first, last, np.where(inside, home, -1), scores, len(windows))
+
+
+@kernel()
+def _best_hairpins(
+    first: np.ndarray, last: np.ndarray, home: np.ndarray, scores: np.ndarray, windows: int
+) -> np.ndarray:
+    best = np.zeros(windows, dtype=np.float32)
+    for i in range(len(scores)):
+        for w in range(first[i], last[i]):
+            best[w] = max(best[w], scores[i])
+        if home[i] >= 0:
+            best[home[i]] = max(best[home[i]], scores[i])
+    return best

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.kernels.tracks import merge_runs, run_levels
+from mirscan.kernels.tracks import best_hairpins, merge_runs, run_levels
 from mirscan.types import Grid
 
 LOWEST = np.nextafter(np.float32(0), np.float32(1))
@@ -80,3 +80,26 @@ def test_nothing_scored() -> None:
     starts = np.arange(5, dtype=np.int64)
     assert all(len(column) == 0 for column in merge_runs(starts, 3, scores, np.float32(0)))
     assert all(len(column) == 0 for column in run_levels(starts, 3, scores, 0, LOWEST))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_best_hairpins_is_the_definition(data: st.DataObject) -> None:
+    grid = Grid(100, data.draw(st.sampled_from([7, 20, 100])))
+    length = data.draw(st.integers(100, 700))
+    count = grid.count(length)
+    windows, intervals = grid.starts(length, 0, count), grid.intervals(length, 0, count)
+    spans = data.draw(st.lists(st.tuples(st.integers(0, length - 20), st.integers(16, 140)), max_size=12))
+    starts = np.array([s for s, _ in spans], dtype=np.int64)
+    ends = np.array([min(length, s + n) for s, n in spans], dtype=np.int64)
+    scores = np.array(data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(spans), max_size=len(spans))), "f4")
+    expected, owned = np.zeros(count, dtype=np.float32), np.zeros(len(spans), dtype=bool)
+    for w in range(count):
+        for i in range(len(spans)):
+            contained = windows[w] <= starts[i] and ends[i] <= windows[w] + 100
+            centred = intervals[0][w] <= (starts[i] + ends[i]) // 2 < intervals[1][w]
+            if contained or centred:
+                expected[w] = max(expected[w], scores[i])
+                owned[i] = True
+    assert np.array_equal(best_hairpins(windows, 100, intervals, starts, ends, scores), expected)
+    assert owned.all()  # every hairpin is in at least one window
