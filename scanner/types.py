@@ -232,7 +232,8 @@ class Plan:
 
     def difference(self, other: Plan) -> str | None:
         """The first field in which two plans differ, as one readable phrase; None when scores would be equal."""
-        for field in dataclasses.fields(self):
+        # contigs and segments last: they follow from other fields, which say more
+        for field in sorted(dataclasses.fields(self), key=lambda field: field.name in ("contigs", "segments")):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.name != "genome" and mine != theirs:
                 shown = "" if field.name in ("contigs", "segments") else f": {mine!r} there, {theirs!r} now"
