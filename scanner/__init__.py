@@ -12,7 +12,7 @@ _HOME = {
     "open_genome": "mirscan.genome",
     "load_model": "mirscan.models",
     "MODELS": "mirscan.models",
-    "train": "mirscan.train",
+    "Options": "mirscan.run",
     "InputError": "mirscan.types",
 }
 __all__ = sorted(_HOME)

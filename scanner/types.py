@@ -279,7 +279,7 @@ class ModelSpec:
 
     name: str
     """Family, and variant after a dash where there are several."""
-    build: Callable[[Any], Any]
+    build: Callable[..., Any]
     """``rngs -> flax.nnx.Module``; the module maps uint8 codes (rows, window) to logits or features."""
     score: Callable[[Any], Any]
     """Module output -> float32 (rows,) in [0, 1], traced inside the one jit of inference."""

@@ -8,12 +8,15 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.models import MODELS, find_model, load_model, plain
-from mirscan.models.layers import Convolution, EncoderLayer, Front, Residual, average_pool, one_hot
+from mirscan.models.layers import Convolution, EncoderLayer, Front, Precision, Residual, average_pool, one_hot
 from mirscan.models.mire2e import MiRe2e, positional_features
 from mirscan.types import InputError
 
 PARAMETERS = {"mire2e": {"structure": 3_814_312, "energy": 156_135, "classifier": 2_843_278}}
 """Counted by instantiating the published code, less its unused layers."""
+
+
+FLOAT32 = Precision.named("float32")
 
 
 @pytest.fixture
@@ -114,21 +117,21 @@ def test_average_pool_drops_an_odd_last_position(generator):
 @pytest.mark.parametrize("kind", ["convolution", "front", "residual"])
 def test_convolutions(generator, kind):
     x = generator.standard_normal((3, 11, 5)).astype(np.float32)
-    rngs, dtype = nnx.Rngs(0), jnp.float32
+    rngs = nnx.Rngs(0)
     if kind == "convolution":
-        layer = shaken(Convolution(5, 6, dtype=dtype, rngs=rngs), generator)
+        layer = shaken(Convolution(5, 6, precision=FLOAT32, rngs=rngs), generator)
         expected = convolution(layer, x)
     elif kind == "front":
-        layer = shaken(Front(5, 6, dtype=dtype, rngs=rngs), generator)
+        layer = shaken(Front(5, 6, precision=FLOAT32, rngs=rngs), generator)
         expected = convolution(layer.convolution, batch_norm(layer.norm, x))
     else:
-        layer = shaken(Residual(5, dtype=dtype, rngs=rngs), generator)
+        layer = shaken(Residual(5, precision=FLOAT32, rngs=rngs), generator)
         expected = residual(layer, x)
     np.testing.assert_allclose(layer(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_front_sees_negative_input(generator):
-    front = shaken(Front(5, 6, dtype=jnp.float32, rngs=nnx.Rngs(0)), generator)
+    front = shaken(Front(5, 6, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
     x = np.zeros((1, 10, 5), dtype=np.float32)
     minus = x.copy()
     minus[..., 4] = -1
@@ -136,13 +139,13 @@ def test_front_sees_negative_input(generator):
 
 
 def test_encoder_layer(generator):
-    layer = shaken(EncoderLayer(10, 2, 16, 0.1, dtype=jnp.float32, rngs=nnx.Rngs(0)), generator)
+    layer = shaken(EncoderLayer(10, 2, 16, 0.1, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
     x = generator.standard_normal((3, 9, 10)).astype(np.float32)
     np.testing.assert_allclose(layer(jnp.asarray(x)), encoder_layer(layer, x), rtol=2e-4, atol=2e-5)
 
 
 def test_encoder_layer_padded_to_a_wider_input_is_the_same(generator):
-    layer = shaken(EncoderLayer(10, 2, 16, 0.1, dtype=jnp.float32, rngs=nnx.Rngs(0)), generator)
+    layer = shaken(EncoderLayer(10, 2, 16, 0.1, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
     x = generator.standard_normal((3, 9, 10)).astype(np.float32)
     wide = layer(jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, 6))))
     np.testing.assert_allclose(wide[..., :10], layer(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
@@ -223,7 +226,9 @@ def test_a_window_does_not_see_its_batch_mates(generator):
     other[1:] = codes_of(generator, rows=5)
     run = jax.jit(model)
     assert np.array_equal(run(jnp.asarray(codes))[0], run(jnp.asarray(other))[0])
-    np.testing.assert_allclose(run(jnp.asarray(codes))[::-1], run(jnp.asarray(codes[::-1].copy())), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        run(jnp.asarray(codes))[::-1], run(jnp.asarray(codes[::-1].copy())), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("stage", ["structure", "energy", "classifier"])

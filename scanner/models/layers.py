@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,39 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
 
-DType = jnp.dtype | type
+DType = Any
 
 
 def one_hot(codes: UInt8[Array, "B L"], dtype: DType = jnp.float32) -> Float[Array, "B L 4"]:
     """Codes to one-hot in the order A, C, G, T/U; ambiguous or absent bases are four zeros."""
     return (codes[..., None] == jnp.arange(4, dtype=codes.dtype)).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What matrices are multiplied in (sums are always float32), and what activations are kept in."""
+
+    operands: DType
+    activations: DType
+
+    @classmethod
+    def named(cls, name: str) -> Precision:
+        """``float32``, or ``bfloat16``: on accelerators for activations too, on CPUs for matrix products alone.
+
+        CPUs have bfloat16 instructions for products only; everything else would be converted back and forth.
+        """
+        if name == "float32":
+            return cls(jnp.float32, jnp.float32)
+        return cls(jnp.bfloat16, jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+
+
+def product(rows: Float[Array, "N I"], weight: Float[Array, "I O"], precision: Precision) -> Float[Array, "N O"]:
+    """Matrix product of activations and a weight."""
+    if precision.operands == jnp.float32:
+        return rows @ weight
+    # fused into the product, a conversion takes XLA's slow path on a CPU: hence the barriers
+    left, right = (jax.lax.optimization_barrier(x.astype(precision.operands)) for x in (rows, weight))
+    return jax.lax.dot(left, right, preferred_element_type=jnp.float32).astype(precision.activations)
 
 
 def average_pool(x: Float[Array, "B L C"]) -> Float[Array, "B L2 C"]:
@@ -37,24 +66,26 @@ class Convolution(nnx.Module):
     used there, and many times faster in its gradient.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: DType, rngs: nnx.Rngs) -> None:
-        self.dtype = dtype
+    def __init__(self, inputs: int, outputs: int, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.precision = precision
         self.kernel = nnx.Param(nnx.initializers.he_uniform()(rngs.params(), (3 * inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros((outputs,)))
 
     def __call__(self, x: Float[Array, "B L I"]) -> Float[Array, "B L O"]:
-        edge = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (0, 0)))
+        dtype = self.precision.activations
+        edge = jnp.pad(x.astype(dtype), ((0, 0), (1, 1), (0, 0)))
         columns = jnp.concatenate([edge[:, :-2], edge[:, 1:-1], edge[:, 2:]], axis=-1).reshape(-1, 3 * x.shape[-1])
-        rows = columns @ self.kernel[...].astype(self.dtype) + self.bias[...].astype(self.dtype)
+        rows = product(columns, jnp.asarray(self.kernel[...], dtype), self.precision) + self.bias[...].astype(dtype)
         return rows.reshape(*x.shape[:2], -1)
 
 
 class Front(nnx.Module):
     """Batch norm, then a convolution: the entrance of an encoder, without a ReLU on the raw input."""
 
-    def __init__(self, inputs: int, outputs: int, *, dtype: DType, rngs: nnx.Rngs) -> None:
+    def __init__(self, inputs: int, outputs: int, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        dtype = precision.activations
         self.norm = nnx.BatchNorm(inputs, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs)
-        self.convolution = Convolution(inputs, outputs, dtype=dtype, rngs=rngs)
+        self.convolution = Convolution(inputs, outputs, precision=precision, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B L I"]) -> Float[Array, "B L O"]:
         return self.convolution(self.norm(x))
@@ -63,11 +94,14 @@ class Front(nnx.Module):
 class Residual(nnx.Module):
     """Twice [ReLU, batch norm, convolution], added to the input."""
 
-    def __init__(self, channels: int, *, dtype: DType, rngs: nnx.Rngs) -> None:
+    def __init__(self, channels: int, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        dtype = precision.activations
         self.norms = nnx.List(
             [nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs) for _ in range(2)]
         )
-        self.convolutions = nnx.List([Convolution(channels, channels, dtype=dtype, rngs=rngs) for _ in range(2)])
+        self.convolutions = nnx.List(
+            [Convolution(channels, channels, precision=precision, rngs=rngs) for _ in range(2)]
+        )
 
     def __call__(self, x: Float[Array, "B L C"]) -> Float[Array, "B L C"]:
         y = x
@@ -84,8 +118,11 @@ class EncoderLayer(nnx.Module):
     zero, so the result is the same.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, *, dtype: DType, rngs: nnx.Rngs) -> None:
-        self.width, self.heads, self.size, self.hidden, self.dtype = width, heads, width // heads, hidden, dtype
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, *, precision: Precision, rngs: nnx.Rngs
+    ) -> None:
+        self.width, self.heads, self.size, self.hidden = width, heads, width // heads, hidden
+        self.precision = precision
         xavier, zeros = nnx.initializers.xavier_uniform(), nnx.initializers.zeros_init()
         attention = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
         merge = nnx.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=(0, 1), out_axis=2)
@@ -110,27 +147,23 @@ class EncoderLayer(nnx.Module):
         size = -(-self.size // 8) * 8 if wide > self.width else self.size
 
         def take(parameter: nnx.Param, *shape: int) -> Array:
-            return fit(parameter[...], shape, self.dtype)
+            return fit(parameter[...], shape, self.precision.activations)
 
         rows = x.reshape(-1, wide)  # XLA's CPU matrix products are fastest, and fastest in reverse, in two dimensions
-
-        def project(weight: nnx.Param, bias: nnx.Param) -> Array:
-            matrix = take(weight, wide, self.heads, size).reshape(wide, -1)
-            y = rows @ matrix + take(bias, self.heads, size).reshape(-1)
-            return y.reshape(*x.shape[:2], self.heads, size).transpose(0, 2, 1, 3)
-
-        queries, keys, values = (
-            project(self.queries, self.query_bias),
-            project(self.keys, self.key_bias),
-            project(self.values, self.value_bias),
-        )
+        matrices = [take(p, wide, self.heads, size) for p in (self.queries, self.keys, self.values)]
+        biases = [take(p, self.heads, size) for p in (self.query_bias, self.key_bias, self.value_bias)]
+        projected = product(rows, jnp.stack(matrices, axis=1).reshape(wide, -1), self.precision)
+        projected = (projected + jnp.stack(biases).reshape(-1)).reshape(*x.shape[:2], 3, self.heads, size)
+        queries, keys, values = projected.transpose(2, 0, 3, 1, 4)
         logits = jnp.matmul(queries, keys.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits / math.sqrt(self.size), axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(logits / math.sqrt(self.size), axis=-1).astype(values.dtype)
         mixed = jnp.matmul(self.dropout(weights), values).transpose(0, 2, 1, 3).reshape(len(rows), -1)
-        mixed = mixed @ take(self.merge, self.heads, size, wide).reshape(-1, wide) + take(self.merge_bias, wide)
+        merge = take(self.merge, self.heads, size, wide).reshape(-1, wide)
+        mixed = product(mixed, merge, self.precision) + take(self.merge_bias, wide)
         rows = self._norm(rows + self.dropout(mixed), 0)
-        hidden = nnx.relu(rows @ take(self.widen, wide, self.hidden) + take(self.widen_bias, self.hidden))
-        mixed = self.dropout(hidden) @ take(self.narrow, self.hidden, wide) + take(self.narrow_bias, wide)
+        hidden = product(rows, take(self.widen, wide, self.hidden), self.precision) + take(self.widen_bias, self.hidden)
+        hidden = self.dropout(nnx.relu(hidden))
+        mixed = product(hidden, take(self.narrow, self.hidden, wide), self.precision) + take(self.narrow_bias, wide)
         return self._norm(rows + self.dropout(mixed), 1).reshape(x.shape)
 
     def _norm(self, x: Float[Array, "N W"], which: int) -> Float[Array, "N W"]:
@@ -140,4 +173,4 @@ class EncoderLayer(nnx.Module):
         centred = jnp.where(jnp.arange(wide) < self.width, x - mean, 0.0)
         variance = (centred * centred).sum(axis=-1, keepdims=True) / self.width
         scale, shift = (fit(p[...][which], (wide,), jnp.float32) for p in (self.scales, self.shifts))
-        return (centred * jax.lax.rsqrt(variance + 1e-5) * scale + shift).astype(self.dtype)
+        return (centred * jax.lax.rsqrt(variance + 1e-5) * scale + shift).astype(self.precision.activations)

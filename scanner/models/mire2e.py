@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from mirscan.models.layers import DType, EncoderLayer, Front, Residual, average_pool, one_hot
+from mirscan.models.layers import EncoderLayer, Front, Precision, Residual, average_pool, one_hot
 from mirscan.types import ModelSpec
 
 WINDOW = 100
@@ -47,12 +48,13 @@ def positional_features(length: int = WINDOW, width: int = POSITIONS) -> np.ndar
 class Structure(nnx.Module):
     """One-hot sequence to one number a base in (-1, 1): +1 pairs downstream, -1 upstream, 0 unpaired (section 2.1)."""
 
-    def __init__(self, *, width: int, blocks: int, layers: int, dtype: DType, pad: bool, rngs: nnx.Rngs) -> None:
-        self.dtype, self.pad, self.width = dtype, pad, width
-        self.front = Front(4, width, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List([Residual(width, dtype=dtype, rngs=rngs) for _ in range(blocks)])
+    def __init__(self, *, width: int, blocks: int, layers: int, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.dtype, self.width = precision.activations, width
+        self.pad = precision.operands != jnp.float32
+        self.front = Front(4, width, precision=precision, rngs=rngs)
+        self.blocks = nnx.List([Residual(width, precision=precision, rngs=rngs) for _ in range(blocks)])
         self.layers = nnx.List(
-            [EncoderLayer(2 * width, 2, 8 * width, 0.1, dtype=dtype, rngs=rngs) for _ in range(layers)]
+            [EncoderLayer(2 * width, 2, 8 * width, 0.1, precision=precision, rngs=rngs) for _ in range(layers)]
         )
         sizes = (2 * width, 100, 10, 1)
         self.head = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
@@ -75,10 +77,10 @@ class Structure(nnx.Module):
 class Energy(nnx.Module):
     """Sequence and structure to |minimum free energy| per base, in kcal/mol (section 2.2)."""
 
-    def __init__(self, *, width: int, dtype: DType, rngs: nnx.Rngs) -> None:
-        self.dtype = dtype
-        self.front = Front(5, width, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List([Residual(width, dtype=dtype, rngs=rngs) for _ in range(3)])
+    def __init__(self, *, width: int, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.dtype = precision.activations
+        self.front = Front(5, width, precision=precision, rngs=rngs)
+        self.blocks = nnx.List([Residual(width, precision=precision, rngs=rngs) for _ in range(3)])
         self.dense = nnx.List(
             [
                 nnx.Linear(WINDOW // 8 * width, 100, rngs=rngs),
@@ -102,11 +104,13 @@ class Energy(nnx.Module):
 class Classifier(nnx.Module):
     """Sequence, structure and energy to two logits, column 0 for a precursor (section 2.3)."""
 
-    def __init__(self, *, width: int, blocks: int, dense: int, dtype: DType, rngs: nnx.Rngs) -> None:
-        self.dtype, self.width = dtype, width
-        self.front = Front(5, width, dtype=dtype, rngs=rngs)
-        self.blocks = nnx.List([Residual(width, dtype=dtype, rngs=rngs) for _ in range(4 * blocks)])
-        self.layers = nnx.List([EncoderLayer(width, 4, 4 * width, 0.1, dtype=dtype, rngs=rngs) for _ in range(3)])
+    def __init__(self, *, width: int, blocks: int, dense: int, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.dtype, self.width = precision.activations, width
+        self.front = Front(5, width, precision=precision, rngs=rngs)
+        self.blocks = nnx.List([Residual(width, precision=precision, rngs=rngs) for _ in range(4 * blocks)])
+        self.layers = nnx.List(
+            [EncoderLayer(width, 4, 4 * width, 0.1, precision=precision, rngs=rngs) for _ in range(3)]
+        )
         flat = WINDOW // 16 * width + 1
         sizes = (flat, dense, dense, dense, 2)
         self.dense = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
@@ -145,18 +149,17 @@ class MiRe2e(nnx.Module):
         precision: str = "float32",
         rngs: nnx.Rngs,
     ) -> None:
-        dtype: DType = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-        pad = precision == "bfloat16"
-        self.structure = Structure(width=width, blocks=blocks, layers=layers, dtype=dtype, pad=pad, rngs=rngs)
-        self.energy = Energy(width=channels, dtype=dtype, rngs=rngs)
-        self.classifier = Classifier(width=channels, blocks=blocks, dense=dense, dtype=dtype, rngs=rngs)
+        chosen = Precision.named(precision)
+        self.structure = Structure(width=width, blocks=blocks, layers=layers, precision=chosen, rngs=rngs)
+        self.energy = Energy(width=channels, precision=chosen, rngs=rngs)
+        self.classifier = Classifier(width=channels, blocks=blocks, dense=dense, precision=chosen, rngs=rngs)
 
     def __call__(self, codes: UInt8[Array, "B L"]) -> Float[Array, "B 2"]:
         structure = self.structure(codes)
         return self.classifier(codes, structure, self.energy(codes, structure))
 
 
-def _with_structure(codes: Array, structure: Array, dtype: DType) -> Array:
+def _with_structure(codes: Array, structure: Array, dtype: Any) -> Array:
     return jnp.concatenate([one_hot(codes, dtype), structure[..., None].astype(dtype)], axis=-1)
 
 
