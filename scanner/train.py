@@ -225,3 +225,10 @@ def focal_loss(module: Any, batch: dict[str, jax.Array], gamma: float = 2.0) -> 
     log = jax.nn.log_softmax(logits.astype(jnp.float32))
     chosen = jnp.where(batch["positive"], log[:, 0], log[:, 1])
     return -jnp.mean((1 - jnp.exp(chosen)) ** gamma * chosen)
+
+
+def weighted_cross_entropy(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Binary cross entropy of a hairpin model's logits, each example counted by its weight."""
+    logits = module(batch["duplexes"], batch["scalars"])
+    losses = optax.sigmoid_binary_cross_entropy(logits, batch["positive"].astype(jnp.float32))
+    return jnp.sum(losses * batch["weight"]) / jnp.sum(batch["weight"])

@@ -14,16 +14,17 @@ PACKAGES = {"scanner": "mirscan", "kernels": "mirscan.kernels", "checkpoints": "
 
 FLOORS = {
     0: ["kernels._jit"],
-    0.5: ["kernels.bases", "kernels.fasta", "kernels.hairpins", "kernels.tracks", "kernels.windows"],
+    0.5: ["kernels.bases", "kernels.duplex", "kernels.fasta", "kernels.hairpins", "kernels.tracks", "kernels.windows"],
     1: ["types"],
     1.2: ["formats.atomic", "formats.decimals", "formats.intervals", "formats.summaries"],
     1.5: ["contigs", "fasta", "formats.trees", "spool", "twobit"],
     2: ["checkpoints.weights", "devices", "folding", "formats.bed", "formats.bigwig", "formats.fasta", "formats.gff3",
         "genome", "metrics", "models.layers", "proposals", "select", "store"],
-    2.5: ["models.mire2e"],
+    2.5: ["hairpins", "models.duplex", "models.mire2e"],
     2.8: ["models"],
-    3: ["call", "examples", "export", "scan", "train"],
-    4: ["bench", "cascade", "run"],
+    3: ["call", "evaluate", "examples", "export", "scan", "train"],
+    3.5: ["curate"],
+    4: ["bench", "cascade", "mine", "run"],
     5: ["demo"],
     6: ["cli"],
 }  # fmt: skip
@@ -39,7 +40,7 @@ HOMES = {
     "typer": ["cli"],
     "rich": ["cli"],
     "jax": ["models", "devices", "train", "scan", "bench"],
-    "flax": ["models", "devices", "train", "cascade", "bench"],
+    "flax": ["models", "devices", "train", "cascade", "mine", "bench"],
     "jaxtyping": ["models"],
     "numpy": [""],
 }

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from mirscan.checkpoints import weights
-from mirscan.models import mire2e
+from mirscan.models import duplex, mire2e
 from mirscan.types import InputError, ModelSpec
 
-MODELS: dict[str, ModelSpec] = {**mire2e.MODELS}
+MODELS: dict[str, ModelSpec] = {**mire2e.MODELS, **duplex.MODELS}
 
 
 def find_model(name: str) -> ModelSpec:

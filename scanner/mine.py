@@ -1,0 +1,123 @@
+"""Train a hairpin model in rounds: each learns from random background and from what fooled the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from mirscan.hairpins import Hairpins
+from mirscan.models import fill
+from mirscan.train import Recipe, fit, runner, weighted_cross_entropy
+from mirscan.types import ModelSpec
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often, how long, and on how many negatives."""
+
+    epochs: tuple[int, ...] = (2, 2, 4)
+    """Epochs of each round."""
+    random: int = 150_000
+    """Background hairpins of a round, drawn anew."""
+    searched: int = 400_000
+    """Background hairpins in which hard ones are looked for after a round."""
+    hard: int = 40_000
+    """The highest scoring of them: they stay for the rounds that follow."""
+    batch: int = 256
+    epoch_size: int = 160_000
+    positive_share: float = 0.25
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+
+
+def mine(
+    spec: ModelSpec,
+    positives: Hairpins,
+    weights: np.ndarray,
+    background: Hairpins,
+    antisense: Hairpins,
+    rounds: Rounds,
+    folder: Path,
+    log: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train from random weights and return the last ones as a plain tree.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        A model whose unit is the hairpin.
+    positives : Hairpins
+    weights : (P,) float32
+        What each positive counts in the loss; negatives count 1.
+    background : Hairpins
+        Negatives to draw from and to mine; hundreds of thousands.
+    antisense : Hairpins
+        Other strands of positives: negatives of every round.
+    rounds : Rounds
+    folder : Path
+        A run that was killed resumes here.
+    """
+    module = spec.build(rngs=nnx.Rngs(rounds.seed))
+    hard = np.empty(0, dtype=np.int64)
+    tree: dict[str, Any] = {}
+    for number, epochs in enumerate(rounds.epochs):
+        generator = np.random.default_rng((rounds.seed, number))
+        drawn = generator.choice(background.size, min(rounds.random, background.size), replace=False)
+        rows = np.union1d(drawn, hard)
+        parts = (positives, background.take(rows), antisense)
+        data = {
+            "duplexes": np.concatenate([part.duplexes for part in parts]),
+            "scalars": np.concatenate([part.scalars for part in parts]),
+            "weight": np.concatenate([weights, np.ones(len(rows) + antisense.size)]).astype(np.float32),
+        }
+        data["positive"] = np.arange(len(data["weight"])) < positives.size
+        recipe = Recipe(
+            batch=rounds.batch,
+            epochs=epochs,
+            learning_rate=rounds.learning_rate,
+            warmup=200,
+            weight_decay=rounds.weight_decay,
+            positive_share=rounds.positive_share,
+            epoch_size=rounds.epoch_size,
+            seed=rounds.seed + number,
+        )
+        log(f"round {number + 1}: {positives.size} positives, {len(rows)} background, {antisense.size} antisense")
+        tree = fit(
+            module,
+            weighted_cross_entropy,
+            data,
+            recipe,
+            folder / f"round{number + 1}",
+            evaluate=lambda predict, epoch: {"done": float(epoch)},  # the last epoch is taken, whatever it is like
+            better="done",
+            log=log,
+        )
+        set_weights(module, tree)
+        if number + 1 < len(rounds.epochs):
+            looked = generator.choice(background.size, min(rounds.searched, background.size), replace=False)
+            looked = np.sort(looked)
+            scores = score_hairpins(module, background.take(looked))
+            hard = np.union1d(hard, looked[np.argsort(-scores, kind="stable")[: rounds.hard]])
+    return tree
+
+
+def set_weights(module: Any, tree: dict[str, Any]) -> None:
+    """Put a plain tree of parameters and batch statistics into a module."""
+    state = nnx.state(module, nnx.filterlib.Any(nnx.Param, nnx.BatchStat))
+    nnx.update(module, fill(state, tree))
+
+
+def score_hairpins(module: Any, found: Hairpins, rows: int = 256) -> np.ndarray:
+    """Logits (float32) of hairpins; the module is left in training mode."""
+    if not found.size:
+        return np.empty(0, dtype=np.float32)
+    module.eval()
+    scores = runner(module, rows)({"duplexes": found.duplexes, "scalars": found.scalars})
+    module.train()
+    return scores

@@ -1,0 +1,123 @@
+"""Our own classifier: the two arms of a hairpin opposite each other, column by column, and a few of its numbers.
+
+A tower of residual convolutions over the columns of the duplex, halved three times, so that a stem's base, its length
+and its loop keep their places; what it found is read together with energies, composition and the same place on the
+other strand.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from mirscan.kernels.duplex import COLUMNS, NOTHING, PAIRED, UNPAIRED
+from mirscan.models.layers import Convolution, DType, EncoderLayer, Front, Precision, Residual, average_pool, one_hot
+from mirscan.types import ModelSpec
+
+SCALARS = 16
+"""Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
+CHANNELS = 30
+
+
+def duplex_channels(duplexes: UInt8[Array, "B C 3"], dtype: DType) -> Float[Array, "B C 30"]:
+    """Both bases, the state, gaps and the kind of base pair of every column as zeros and ones."""
+    left, right, state = duplexes[..., 0], duplexes[..., 1], duplexes[..., 2]
+    bases = [one_hot(left, dtype), one_hot(right, dtype)]
+    states = (state[..., None] == jnp.arange(NOTHING + 1, NOTHING + 5, dtype=state.dtype)).astype(dtype)
+    gaps = jnp.stack([(state == UNPAIRED) & (side == 5) for side in (left, right)], axis=-1).astype(dtype)
+    kind = (left * 4 + right)[..., None] == jnp.arange(16, dtype=left.dtype)
+    kinds = (kind & (state == PAIRED)[..., None]).astype(dtype)
+    return jnp.concatenate([*bases, states, gaps, kinds], axis=-1)
+
+
+class Duplex(nnx.Module):
+    """Duplexes and scalars of hairpins to one logit each, float32.
+
+    Parameters
+    ----------
+    width, wide : int
+        Channels before and after the first halving.
+    blocks : int
+        Residual blocks after each halving.
+    layers : int
+        Transformer encoder layers over the last columns; 0 for convolutions alone.
+    dense : int
+        Width of the layers that join the tower and the scalars.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        wide: int = 64,
+        blocks: int = 1,
+        layers: int = 0,
+        dense: int = 128,
+        dropout: float = 0.3,
+        precision: str = "float32",
+        rngs: nnx.Rngs,
+    ) -> None:
+        kind = Precision.named(precision)
+        self.dtype: DType = kind.activations
+        self.front = Front(CHANNELS, width, precision=kind, rngs=rngs)
+        self.widen = Convolution(width, wide, precision=kind, rngs=rngs)
+        self.stages = nnx.List(
+            [
+                nnx.List([Residual(wide, precision=kind, rngs=rngs) for _ in range(blocks)])
+                for _ in range(3 if not layers else 2)
+            ]
+        )
+        self.layers = nnx.List([EncoderLayer(wide, 4, 2 * wide, 0.1, precision=kind, rngs=rngs) for _ in range(layers)])
+        self.places = nnx.Param(jnp.zeros((COLUMNS // 4, wide))) if layers else None
+        self.scale = nnx.BatchNorm(SCALARS, momentum=0.99, epsilon=1e-5, use_bias=False, use_scale=False, rngs=rngs)
+        sizes = (COLUMNS // 8 * wide + SCALARS, dense, dense // 2, 1)
+        self.dense = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.norm = nnx.BatchNorm(sizes[0] - SCALARS, momentum=0.99, epsilon=1e-5, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+
+    def __call__(self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"]) -> Float[Array, "B"]:
+        x = average_pool(nnx.relu(self.front(duplex_channels(duplexes, self.dtype))))
+        x = self.widen(x)
+        for number, stage in enumerate(self.stages):
+            x = average_pool(x) if number else x
+            for block in stage:
+                x = block(x)
+        if self.places is not None:
+            x = x + self.places[...].astype(self.dtype)
+            for layer in self.layers:
+                x = layer(x)
+            x = average_pool(x)
+        tower = self.norm(nnx.relu(x).reshape(len(x), -1).astype(jnp.float32))
+        x = jnp.concatenate([self.dropout(tower), jnp.clip(self.scale(scalars), -8.0, 8.0)], axis=-1)
+        x = self.dropout(nnx.relu(self.dense[0](x)))
+        return self.dense[2](nnx.relu(self.dense[1](x)))[:, 0]
+
+
+def _probability(logits: Float[Array, "B"]) -> Float[Array, "B"]:
+    return jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
+MODELS = {
+    "duplex": ModelSpec(
+        name="duplex",
+        build=Duplex,
+        score=_probability,
+        summary="convolutions over the aligned arms of every proposed hairpin, with its exact energies",
+        reference="this project",
+        unit="hairpin",
+        mini_batch=64,
+    ),
+    "duplex-attention": ModelSpec(
+        name="duplex-attention",
+        build=lambda **options: Duplex(layers=2, **options),
+        score=_probability,
+        summary="the same, with a Transformer encoder over the columns; no weights are shipped",
+        reference="this project",
+        unit="hairpin",
+        mini_batch=64,
+    ),
+}
