@@ -231,9 +231,6 @@ def main() -> None:
     except (ModelError, UsageError, InputError, IncompleteError) as error:
         code = {ModelError: 1, UsageError: 2, InputError: 3, IncompleteError: 4}[type(error)]
         _quit(code, str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _quit(4, f"disk full{f' at {error.filename}' if error.filename else ''}: free space, run the command again")
@@ -289,7 +286,7 @@ def _progress() -> Iterator[Callable[[Any], None]]:
         left = (progress.total - progress.done) / max(rate, 1e-9)
         return f"{progress.done:,} of {progress.total:,} windows, {rate:,.0f} windows/s, {_clock(left)} left"
 
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar

@@ -99,7 +99,15 @@ class Scorer:
         self._run = jax.jit(jax.shard_map(some, mesh=mesh, in_specs=spec_in, out_specs=PartitionSpec("data")))
 
     def submit(self, codes: np.ndarray) -> jax.Array:
-        """Start scoring uint8 (n <= rows, window); returns at once, missing rows are padded."""
+        """Start scoring uint8 (n <= rows, window); returns float32 (rows,) at once, missing rows are padded.
+
+        Raises
+        ------
+        ValueError
+            If there are more rows than that, or they are no windows of this model.
+        """
+        if codes.shape[1:] != (self.window,) or len(codes) > self.rows:
+            raise ValueError(f"codes of shape {codes.shape}: at most {self.rows} windows of {self.window} bases fit")
         if len(codes) < self.rows:
             codes = np.concatenate([codes, np.full((self.rows - len(codes), self.window), 4, dtype=np.uint8)])
         return self._run(self._state, jax.device_put(codes, self._spread))

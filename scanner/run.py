@@ -86,6 +86,8 @@ def scan_genome(
     began = time.time()
     spec = _checked(genome, options)
     configure(options.threads)
+    devices = local_devices(options.devices)
+    graph, state = load_model(spec.name, options.weights, precision=_precision(options))
     store_url = options.store or f"{options.output}.store"
 
     # ------------------------------------------------------------------ the genome, read once in full
@@ -96,11 +98,9 @@ def scan_genome(
         plan = make_plan(opened, spec, options)
         for row in _table(plan.contigs, plan):
             log.info(row)
-        graph, state = load_model(spec.name, options.weights, precision=plan.precision)
 
         # -------------------------------------------------------------- scan what the store is missing
         store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh)
-        devices = local_devices(options.devices)
         scorer = Scorer(spec, graph, state, rows=plan.compiled_rows, devices=devices)
         in_flight = max(1, -(-options.batch // scorer.rows)) if options.batch else 2
         progress = scan(plan, opened, store, scorer, in_flight=in_flight, report=report, stop=stop)
@@ -155,7 +155,6 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
     if not segments:
         raise InputError(f"{opened.path}: no window of {grid.window} bases is left to scan")
     platform_name = backend()
-    precision = options.precision or ("float32" if platform_name == "cpu" else "bfloat16")
     return Plan(
         genome=str(opened.path),
         genome_digest=opened.digest,
@@ -168,7 +167,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
         ambiguous=options.ambiguous,
         soft_mask=options.soft_mask,
         backend=platform_name,
-        precision=precision,
+        precision=_precision(options),
         compiled_rows=compiled_rows(spec, platform_name),
         selection={
             "regions": list(options.regions),
@@ -227,6 +226,10 @@ def _checked(genome: Path | str, options: Options) -> ModelSpec:
     check_outputs(outputs, inputs=inputs)
     weights.verify(options.weights or weights.find(spec.name))
     return spec
+
+
+def _precision(options: Options) -> Literal["float32", "bfloat16"]:
+    return options.precision or ("float32" if backend() == "cpu" else "bfloat16")
 
 
 def _unscorable(options: Options) -> str:

@@ -70,7 +70,8 @@ def scan(
     stop = stop or Stop()
     missing = store.missing()
     progress = Progress(total=2 * plan.windows)
-    settled = progress.resumed = progress.total - sum(2 * (end - start) for start, end in map(plan.bounds, missing))
+    settled = progress.total - sum(2 * (end - start) for start, end in map(plan.bounds, missing))
+    progress.done = progress.resumed = settled
     began = time.perf_counter()
 
     for part in missing:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ class Spool:
     Parameters
     ----------
     folder : pathlib.Path
-        Made when it is absent, and removed again when nothing was unpacked.
+        Made when it is absent; removed again at the end if it was, and nothing else was put there.
     least : int
         Bytes that are certainly needed; checked against the free ones first.
 
@@ -70,7 +70,7 @@ class Spool:
         except OSError as error:
             raise self._explained(error) from error
         self._finished = True
-        return SpooledCodes(self._file.fileno(), lengths)
+        return SpooledCodes(self._file.fileno(), lengths, self._leave)
 
     def __enter__(self) -> Spool:
         return self
@@ -85,7 +85,7 @@ class Spool:
 
     def _leave(self) -> None:
         if self._made:
-            with suppress(OSError):  # another run may have put something there meanwhile
+            with suppress(OSError):  # a store may have grown around it
                 self._folder.rmdir()
 
     def _explained(self, error: OSError) -> OSError:
@@ -106,10 +106,13 @@ class SpooledCodes:
         Of the file; a duplicate of it is kept.
     lengths : iterable of int
         Bases of each contig, in the file's order.
+    leave : callable
+        Called when the file is closed.
     """
 
-    def __init__(self, descriptor: int, lengths: Iterable[int]) -> None:
+    def __init__(self, descriptor: int, lengths: Iterable[int], leave: Callable[[], None]) -> None:
         self._file = os.fdopen(os.dup(descriptor), "rb")
+        self._leave = leave
         self._offsets = np.concatenate([[0], np.cumsum(np.fromiter(lengths, dtype=np.int64), dtype=np.int64)])
 
     def codes(self, contig: int, start: int, end: int) -> np.ndarray:
@@ -126,3 +129,4 @@ class SpooledCodes:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._leave()
