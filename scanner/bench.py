@@ -72,19 +72,19 @@ def bench(name: str, *, rounds: int = 5, threads: int | None = None, devices: in
     }
     walls: dict[str, list[float]] = {key: [] for key in work}
     cpus: dict[str, list[float]] = {key: [] for key in work}
-    for key, (run, _) in work.items():
+    for run, _ in work.values():
         run()
     for _ in range(rounds):
         for key, (run, amount) in work.items():
-            wall, cpu = time.perf_counter(), time.process_time()
+            began, spent = time.perf_counter(), time.process_time()
             run()
-            walls[key].append(amount / (time.perf_counter() - wall))
-            cpus[key].append(amount / max(time.process_time() - cpu, 1e-9))
+            walls[key].append(amount / (time.perf_counter() - began))
+            cpus[key].append(amount / max(time.process_time() - spent, 1e-9))
     wall = {key: statistics.median(values) for key, values in walls.items()}
     cpu = {key: statistics.median(values) for key, values in cpus.items()}
     folds = [m / f for m, f in zip(cpus["model"], cpus["rna_fold"], strict=True)]
     core = [m / p for m, p in zip(cpus["model"], cpus["peak"], strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "model": name,
         "precision": precision,
         "windows_per_second": wall["model"],
@@ -145,9 +145,8 @@ def _model(name: str, precision: str) -> tuple[Any, Any]:
 def _flops(graph: Any, state: Any, function: Callable[[Any, Any], Any], codes: np.ndarray) -> float:
     """Floating-point operations of the compiled function, as XLA counts them."""
     lowered = jax.jit(lambda state, x: function(nnx.merge(graph, state), x)).lower(state, codes)
-    analysis = lowered.compile().cost_analysis()
-    analysis = analysis[0] if isinstance(analysis, list) else analysis
-    return float(analysis["flops"])
+    analysis: Any = lowered.compile().cost_analysis()
+    return float((analysis[0] if isinstance(analysis, list) else analysis)["flops"])
 
 
 def _stage(

@@ -255,7 +255,7 @@ class Examples:
         """Write the arrays, and others with as many rows, to one compressed file (aside, then renamed)."""
         aside = path.with_name(path.name + ".part.npz")
         arrays = {"codes": self.codes, "label": self.label, "part": self.part, "source": self.source}
-        np.savez_compressed(aside, **arrays, **more)
+        np.savez_compressed(aside, **(arrays | more))  # type: ignore[arg-type]
         aside.replace(path)
 
 
@@ -346,7 +346,10 @@ def draw_examples(
 ) -> Examples:
     """Windows of every part: ``copies`` of each precursor, pseudo hairpins (train), background windows by part."""
     generator = np.random.default_rng(seed)
-    codes, label, part, source = [], [], [], []
+    codes: list[np.ndarray] = []
+    label: list[int] = []
+    part: list[int] = []
+    source: list[int] = []
 
     def add(rows: Sequence[np.ndarray] | np.ndarray, kind: int, where: int, origin: Sequence[int] | int) -> None:
         codes.extend(rows)

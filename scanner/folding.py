@@ -134,7 +134,7 @@ class HairpinFolder:
         found = np.flatnonzero(scan.opened[best] < 0)
         spans = scan.lengths[best[found]]
         partners = trace_hairpins(codes, turner_tables(), best[found], spans)
-        stems = dict(zip(found, dot_brackets(partners, spans), strict=True))
+        stems = dict(zip(found.tolist(), dot_brackets(partners, spans), strict=True))
         folded = []
         for k, length in enumerate(lengths):
             stem = stems.get(k, "")
