@@ -89,9 +89,9 @@ def test_short_and_empty_batches(scorers: dict[int, Scorer], windows: np.ndarray
 
 
 def test_what_does_not_fit_is_refused(model: tuple[Any, Any], scorers: dict[int, Scorer], windows: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"codes of shape \(33, 100\): at most 32 windows of 100"):
+    with pytest.raises(ValueError, match=r"33.*100.*: at most 32 "):
         scorers[1].submit(windows[: ROWS + 1])
-    with pytest.raises(ValueError, match="at most 32 windows of 100"):
+    with pytest.raises(ValueError, match=r"99.*: at most 32 "):
         scorers[1].submit(windows[:4, :99])
     with pytest.raises(ValueError, match="24 compiled rows are not a multiple of the mini-batch 16"):
         Scorer(SPEC, *model, rows=24)

@@ -215,22 +215,6 @@ def test_mirrored_under_the_reverse_complement(bench: Bench, count: int, step: i
     np.testing.assert_array_equal(forward[::-1, ::-1], backward)
 
 
-def test_the_model_itself_in_a_naive_scanner(bench: Bench, model: tuple[Any, Any], scorers: dict[int, Scorer]) -> None:
-    """The sharded, batched, padded scan gives what the module gives for each window by itself."""
-    from flax import nnx
-
-    contigs = random_contigs(612, 99, 431)
-    contigs[0] = (contigs[0][0], contigs[0][1][:300] + "N" + contigs[0][1][301:])
-    module, spec = nnx.merge(*model), find_model("mire2e-tiny")
-    apply = jax.jit(lambda codes: spec.score(module(codes)))
-    expected = naive(contigs, 20, lambda codes: np.asarray(apply(codes)))
-    found = bench.scan(contigs, scorers[2], compiled_rows=32).by_place()
-    assert list(found) == list(expected)
-    np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5, atol=1e-7)
-    values = np.array(list(expected.values()))
-    assert np.unique(values[np.isfinite(values)]).size > 50  # random weights, but not a constant
-
-
 def test_bytes_do_not_depend_on_batches_parts_or_devices(bench: Bench, scorers: dict[int, Scorer]) -> None:
     contigs = random_contigs(1500, 433, 130, seed=3)
     contigs[1] = (contigs[1][0], contigs[1][1][:200] + "N" + contigs[1][1][201:])
@@ -309,9 +293,11 @@ def test_progress_counts_windows(bench: Bench) -> None:
     url = f"memory://{bench.folder.name}-progress/"
     with pytest.raises(Stopped):
         bench.scan(contigs, url=url, shape={"report": ask, "stop": ask.stop})
+    resumed = 92 - 32 * len(ScoreStore.open(url).missing()) + 4  # parts of 16 windows, the last of 14
     bench.scan(contigs, url=url, shape={"report": report})
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-    assert seen[-1] == (92, 32, 92)
+    assert 0 < resumed < 92
+    assert seen[-1] == (92, resumed, 92)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -322,10 +308,10 @@ def test_a_model_that_gives_no_number_is_named_with_its_window(bench: Bench, bad
     def spoil(scores: np.ndarray) -> np.ndarray:
         return np.where(scores == wanted, np.float32(bad), scores)
 
-    url = f"memory://{bench.folder.name}-nan/"
+    url, threads = f"memory://{bench.folder.name}-nan/", threading.active_count()
     with pytest.raises(ModelError, match=rf"^the model gave {bad} for the window chr2:644-743 \(-\); nothing"):
         bench.scan(contigs, Double(16, spoil), url=url)
-    assert "windows" not in [thread.name for thread in threading.enumerate()]
+    assert threading.active_count() == threads
     assert ScoreStore.open(url).missing() == [2]
 
 
@@ -340,9 +326,10 @@ def test_an_error_while_reading_ends_the_scan(bench: Bench, monkeypatch: pytest.
         return real(self, contig, start, end)
 
     monkeypatch.setattr(Genome, "codes", codes)
+    threads = threading.active_count()
     with pytest.raises(InputError, match="changed"):
         bench.scan(random_contigs(3000))
-    assert "windows" not in [thread.name for thread in threading.enumerate()]
+    assert threading.active_count() == threads
 
 
 def test_two_scans_of_one_store_at_the_same_time(bench: Bench) -> None:
@@ -360,7 +347,12 @@ def test_two_scans_of_one_store_at_the_same_time(bench: Bench) -> None:
 
 
 def test_end_to_end_the_track_holds_the_naive_scores(tmp_path: Path, tiny_weights: Path) -> None:
-    """`scan_genome` to bigWig, read back by another program's reader."""
+    """`scan_genome` to bigWig, read back by another program, beside the module applied to each window by itself.
+
+    The compiled shapes differ, so sums run in another order: the last bits may differ.
+    """
+    from flax import nnx
+
     pyBigWig = pytest.importorskip("pyBigWig")
     contigs = random_contigs(743, 80, 431, seed=8)
     contigs[2] = (contigs[2][0], contigs[2][1][:200] + "N" + contigs[2][1][201:])
@@ -369,9 +361,11 @@ def test_end_to_end_the_track_holds_the_naive_scores(tmp_path: Path, tiny_weight
         output=tmp_path / "o.bw", per_strand=True, bed=tmp_path / "o.bed", model="mire2e-tiny", weights=tiny_weights
     )
     record = scan_genome(tmp_path / "g.fa", options)
-    graph, state = load_model("mire2e-tiny", tiny_weights)
-    scorer = Scorer(find_model("mire2e-tiny"), graph, state, rows=128)
-    expected = naive(contigs, 20, scorer.score)
+    module, spec = nnx.merge(*load_model("mire2e-tiny", tiny_weights)), find_model("mire2e-tiny")
+    apply = jax.jit(lambda codes: spec.score(module(codes)))
+    expected = naive(contigs, 20, lambda codes: np.asarray(apply(codes)))
+    values = np.array(list(expected.values()))
+    assert np.unique(values[np.isfinite(values)]).size > 50  # random weights, but not a constant
     assert record["windows"] == len(expected)
     assert record["scored"] == 2 * sum(np.isfinite(score) for score, _ in expected.values())
     for name, column in (("o.bw", max), ("o.plus.bw", lambda pair: pair[0]), ("o.minus.bw", lambda pair: pair[1])):
@@ -382,5 +376,6 @@ def test_end_to_end_the_track_holds_the_naive_scores(tmp_path: Path, tiny_weight
         for (contig, start), pair in expected.items():
             if np.isfinite(pair[0]):
                 drawn[contig, -(-start // 20) * 20 + 40] = np.float32(column(pair))
-        assert found == drawn
+        assert found.keys() == drawn.keys()
+        np.testing.assert_allclose([found[key] for key in drawn], list(drawn.values()), rtol=1e-5)
     assert (tmp_path / "o.run.json").is_file()
