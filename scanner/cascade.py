@@ -21,7 +21,7 @@ from mirscan.types import InputError
 
 STAGES = ("structure", "energy", "classifier")
 RECIPES = {
-    "structure": Recipe(batch=32, epochs=2, learning_rate=5e-4, warmup=300, dropout=False, epoch_size=43_200),
+    "structure": Recipe(batch=32, epochs=2, learning_rate=5e-4, warmup=300, dropout=False, epoch_size=32_000),
     "energy": Recipe(batch=128, epochs=12, learning_rate=1e-3),
     "classifier": Recipe(batch=128, epochs=6, learning_rate=5e-4, positive_share=0.25, epoch_size=100_000),
 }

@@ -116,10 +116,9 @@ def export(
     min_score: MinScore = None,
 ) -> None:
     """Write tracks, and calls without sequences, from a store; nothing is scanned again."""
-    from mirscan.call import call
     from mirscan.export import check_outputs, track_files
     from mirscan.export import export as export_tracks
-    from mirscan.run import write_calls
+    from mirscan.run import find_calls, write_calls
     from mirscan.store import ScoreStore
 
     opened = ScoreStore.open(store)
@@ -128,7 +127,7 @@ def export(
     for path in export_tracks(opened, output, per_strand=per_strand):
         log.info("wrote %s", path)
     if bed or gff3:
-        calls = call(opened, calls_per_mb=calls_per_mb, min_score=min_score)
+        calls = find_calls(opened, None, calls_per_mb, min_score)
         write_calls(calls, opened.plan.contigs, bed, gff3, None)
 
 

@@ -85,35 +85,38 @@ class Scorer:
         if rows % mini:
             raise ValueError(f"{rows} compiled rows are not a multiple of the mini-batch {mini}")
         self.rows = rows * len(devices)
-        self.window = spec.window
+        self.shapes = spec.inputs
         self._spread = NamedSharding(mesh, PartitionSpec("data"))
         self._state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
-        def some(state: Any, codes: jax.Array) -> jax.Array:
-            def few(codes: jax.Array) -> jax.Array:
-                return spec.score(nnx.merge(graph, state)(codes)).astype(jnp.float32)
+        def some(state: Any, inputs: tuple[jax.Array, ...]) -> jax.Array:
+            def few(inputs: tuple[jax.Array, ...]) -> jax.Array:
+                return spec.score(nnx.merge(graph, state)(*inputs)).astype(jnp.float32)
 
-            return jax.lax.map(few, codes.reshape(-1, mini, codes.shape[-1])).reshape(-1)
+            return jax.lax.map(few, tuple(x.reshape(-1, mini, *x.shape[1:]) for x in inputs)).reshape(-1)
 
         spec_in = (PartitionSpec(), PartitionSpec("data"))
         self._run = jax.jit(jax.shard_map(some, mesh=mesh, in_specs=spec_in, out_specs=PartitionSpec("data")))
 
-    def submit(self, codes: np.ndarray) -> jax.Array:
-        """Start scoring uint8 (n <= rows, window); returns float32 (rows,) at once, missing rows are padded.
+    def submit(self, *inputs: np.ndarray) -> jax.Array:
+        """Start scoring n <= rows windows or hairpins; returns float32 (rows,) at once, missing rows are padded.
 
         Raises
         ------
         ValueError
-            If there are more rows than that, or they are no windows of this model.
+            If there are more rows than that, or they are no input of this model.
         """
-        if codes.shape[1:] != (self.window,) or len(codes) > self.rows:
-            raise ValueError(f"codes of shape {codes.shape}: at most {self.rows} windows of {self.window} bases fit")
-        if len(codes) < self.rows:
-            codes = np.concatenate([codes, np.full((self.rows - len(codes), self.window), 4, dtype=np.uint8)])
-        return self._run(self._state, jax.device_put(codes, self._spread))
+        shapes, count = tuple(x.shape[1:] for x in inputs), len(inputs[0])
+        if shapes != self.shapes or count > self.rows:
+            raise ValueError(f"{count} rows of shape {shapes}: at most {self.rows} of shape {self.shapes} fit")
+        if count < self.rows:
+            missing = self.rows - count
+            inputs = tuple(np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in inputs)
+        return self._run(self._state, jax.device_put(inputs, self._spread))
 
-    def score(self, codes: np.ndarray) -> np.ndarray:
-        """Scores, float32 (n,), of any number of windows, uint8 (n, window)."""
-        blocks = range(0, len(codes), self.rows)
-        waiting = [(self.submit(codes[b : b + self.rows]), len(codes[b : b + self.rows])) for b in blocks]
+    def score(self, *inputs: np.ndarray) -> np.ndarray:
+        """Scores, float32 (n,), of any number of windows or hairpins; the model's inputs have n rows each."""
+        count = len(inputs[0])
+        blocks = [slice(begin, min(begin + self.rows, count)) for begin in range(0, count, self.rows)]
+        waiting = [(self.submit(*(x[block] for x in inputs)), block.stop - block.start) for block in blocks]
         return np.concatenate([np.asarray(result)[:n] for result, n in waiting] or [np.empty(0, np.float32)])

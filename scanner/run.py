@@ -23,13 +23,15 @@ from mirscan.formats import bed, fasta, gff3
 from mirscan.formats.atomic import AtomicFile
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model, load_model
+from mirscan.pick import pick
 from mirscan.scan import Progress, scan
 from mirscan.select import contig_table, select_segments
 from mirscan.store import ScoreStore, remove_store
 from mirscan.types import Call, Contig, Grid, InputError, ModelSpec, Plan, Stop, UsageError
 
 DEFAULT_MODEL = "mire2e"
-PART_WINDOWS = {"cpu": 1 << 13}
+PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
+"""On a CPU, by what the model scores: a part takes some seconds to a minute."""
 ACCELERATOR_PART_WINDOWS = 1 << 18
 log = logging.getLogger("mirscan")
 
@@ -86,6 +88,7 @@ def scan_genome(
     began = time.time()
     spec = _checked(genome, options)
     configure(options.threads)
+    cores = options.threads or len(os.sched_getaffinity(0))
     devices = local_devices(options.devices)
     graph, state = load_model(spec.name, options.weights, precision=_precision(options))
     store_url = options.store or f"{options.output}.store"
@@ -103,7 +106,9 @@ def scan_genome(
         store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh)
         scorer = Scorer(spec, graph, state, rows=plan.compiled_rows, devices=devices)
         in_flight = max(1, -(-options.batch // scorer.rows)) if options.batch else 2
-        progress = scan(plan, opened, store, scorer, in_flight=in_flight, report=report, stop=stop)
+        progress = scan(
+            plan, opened, store, scorer, unit=spec.unit, in_flight=in_flight, threads=cores, report=report, stop=stop
+        )
         store.finish()
         record = store.summary(verify=False)
         if not record["scored"]:
@@ -116,7 +121,7 @@ def scan_genome(
         written = export(store, options.output, per_strand=options.per_strand)
         calls: list[Call] = []
         if options.bed or options.gff3 or options.fasta:
-            calls = find_calls(store, opened, options)
+            calls = find_calls(store, opened, options.calls_per_mb, options.min_score)
             write_calls(calls, plan.contigs, options.bed, options.gff3, options.fasta)
 
     record |= {
@@ -155,6 +160,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
     if not segments:
         raise InputError(f"{opened.path}: no window of {grid.window} bases is left to scan")
     platform_name = backend()
+    part_windows = PART_WINDOWS[spec.unit] if platform_name == "cpu" else ACCELERATOR_PART_WINDOWS
     return Plan(
         genome=str(opened.path),
         genome_digest=opened.digest,
@@ -163,7 +169,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
         grid=grid,
         model=spec.name,
         weights_digest=weights.digest(options.weights or weights.find(spec.name)),
-        part_windows=options.part_windows or PART_WINDOWS.get(platform_name, ACCELERATOR_PART_WINDOWS),
+        part_windows=options.part_windows or part_windows,
         ambiguous=options.ambiguous,
         soft_mask=options.soft_mask,
         backend=platform_name,
@@ -178,10 +184,13 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
     )
 
 
-def find_calls(store: ScoreStore, opened: Genome, options: Options) -> list[Call]:
-    """Candidate loci of a finished scan, refined by ViennaRNA."""
+def find_calls(store: ScoreStore, opened: Genome | None, calls_per_mb: float, min_score: float | None) -> list[Call]:
+    """Candidate loci of a finished scan, those of a window model refined by ViennaRNA if the genome is at hand."""
+    if find_model(store.plan.model).unit == "hairpin":
+        return pick(store, opened, calls_per_mb=calls_per_mb, min_score=min_score)
     with ViennaFolder(1) as folder:
-        return call(store, opened, calls_per_mb=options.calls_per_mb, min_score=options.min_score, folder=folder)
+        refine = folder if opened is not None else None
+        return call(store, opened, calls_per_mb=calls_per_mb, min_score=min_score, folder=refine)
 
 
 def write_calls(

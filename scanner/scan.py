@@ -1,4 +1,4 @@
-"""The main job: every window of a plan, both strands, through the model and into the store."""
+"""The main job: every window or hairpin of a plan, both strands, through the model and into the store."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from mirscan.devices import Scorer
 from mirscan.genome import Genome
-from mirscan.kernels.bases import ABSENT, AMBIGUOUS
-from mirscan.kernels.windows import cut, scorable
 from mirscan.store import ScoreStore
-from mirscan.types import STRANDS, ModelError, Plan, Stop
+from mirscan.types import ModelError, Plan, Stop
+from mirscan.work import Batch, Job, jobs
 
 PREFETCH = 4
 """Batches that wait for the devices: reading and cutting windows overlap with scoring."""
-STRETCH = 1 << 13
-"""Windows cut from the genome at a time: few enough that their codes stay in the cache."""
+_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -45,7 +44,9 @@ def scan(
     store: ScoreStore,
     scorer: Scorer,
     *,
+    unit: str = "window",
     in_flight: int = 2,
+    threads: int = 1,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Stop | None = None,
 ) -> Progress:
@@ -53,6 +54,10 @@ def scan(
 
     Parameters
     ----------
+    unit : str
+        What the model scores: ``window`` or ``hairpin``.
+    threads : int
+        Cores that look for hairpins.
     in_flight : int
         Batches started before the first is collected; no score depends on it.
     report : callable
@@ -65,7 +70,7 @@ def scan(
     Stopped
         When ``stop`` was requested: the batches of the unfinished part are kept for the next run.
     ModelError
-        Naming the window, if the model gives NaN or infinity.
+        Naming the place, if the model gives NaN or infinity.
     """
     stop = stop or Stop()
     missing = store.missing()
@@ -74,40 +79,44 @@ def scan(
     progress.done = progress.resumed = settled
     began = time.perf_counter()
 
-    for part in missing:
-        start, end = plan.bounds(part)
-        part_began = time.perf_counter()
-        scores = np.full(2 * (end - start), np.nan, dtype=np.float32)
-        steps, kept = store.load_partial(part) or (0, None)
-        if kept is not None:
-            scores[:] = kept.reshape(-1)
-        rows = steps * plan.compiled_rows
+    with contextlib.closing(_ahead(jobs(plan, genome, missing, unit, threads), 1)) as ready:
+        for job in ready:
+            part_began = time.perf_counter()
+            start, end = plan.bounds(job.part)
+            values = np.full(job.slots, np.nan, dtype=np.float32)
+            steps, kept = (store.load_partial(job.part) if job.resumable else None) or (0, None)
+            if kept is not None:
+                values[:] = kept.reshape(-1)
+            rows = steps * plan.compiled_rows
 
-        batches = _ahead(_batches(plan, genome, part, scorer.rows, skip=rows))
-        with stop.patiently(), contextlib.closing(batches):
-            for slots, result in _in_flight(batches, scorer, in_flight, stop):
-                _collect(plan, start, slots, result, scores, progress)
-                rows += len(slots)
-                progress.done, progress.seconds = settled + rows, time.perf_counter() - began
+            batches = _ahead(job.batches(scorer.rows, skip=rows), PREFETCH)
+            with stop.patiently(), contextlib.closing(batches):
+                for slots, result in _in_flight(batches, scorer, in_flight, stop):
+                    _collect(job, slots, result, values, progress)
+                    rows += len(slots)
+                    progress.done = settled + 2 * (end - start) * rows // max(job.slots, 1)
+                    progress.seconds = time.perf_counter() - began
+                    report(progress)
+
+                if stop.requested and rows < job.slots:
+                    if job.resumable:
+                        store.save_partial(job.part, rows // plan.compiled_rows, values.reshape(-1, 2))
+                    break
+                scores, hairpins = job.finish(values)
+                store.write(job.part, scores, time.perf_counter() - part_began, hairpins)
+                settled += 2 * (end - start)
+                progress.done, progress.seconds = settled, time.perf_counter() - began
                 report(progress)
-
-            if stop.requested:
-                store.save_partial(part, rows // plan.compiled_rows, scores.reshape(-1, 2))
-                break
-            store.write(part, scores.reshape(-1, 2), time.perf_counter() - part_began)
-            settled += 2 * (end - start)
-            progress.done, progress.seconds = settled, time.perf_counter() - began
-            report(progress)
     return progress
 
 
 def _in_flight(
-    batches: Iterator[tuple[np.ndarray, np.ndarray]], scorer: Scorer, limit: int, stop: Stop
+    batches: Iterator[Batch], scorer: Scorer, limit: int, stop: Stop
 ) -> Iterator[tuple[np.ndarray, jax.Array]]:
     """Slots and result of each batch; ``limit`` of them are on the devices before the first is awaited."""
     waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
-    for slots, codes in batches:
-        waiting.append((slots, scorer.submit(codes)))
+    for slots, inputs in batches:
+        waiting.append((slots, scorer.submit(*inputs)))
         if len(waiting) >= limit:
             yield waiting.popleft()
         if stop.requested:
@@ -115,72 +124,21 @@ def _in_flight(
     yield from waiting
 
 
-def _batches(
-    plan: Plan, genome: Genome, part: int, rows: int, skip: int = 0
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Scorable windows of a part on both strands, ``rows`` at a time, without the first ``skip``.
-
-    Yields
-    ------
-    slots : int64 (n,)
-        Place in the part's flattened (windows, strands) scores.
-    codes : uint8 (n, window)
-    """
-    grid, limit = plan.grid, AMBIGUOUS if plan.ambiguous == "skip" else ABSENT
-    first, end = plan.bounds(part)
-    slots, codes = np.empty(0, dtype=np.int64), np.empty((0, grid.window), dtype=np.uint8)
-    pending: list[tuple[np.ndarray, np.ndarray]] = []
-    held = 0
-    for stretch in range(first, end, STRETCH):
-        at = stretch - first
-        for piece in plan.pieces(stretch, min(stretch + STRETCH, end)):
-            starts = grid.starts(plan.contigs[piece.contig].length, piece.first, piece.count)
-            bases = genome.codes(piece.contig, int(starts[0]), int(starts[-1]) + grid.window)
-            starts -= starts[0]
-            good = np.flatnonzero(scorable(bases, starts, grid.window, limit))
-            twice = np.repeat(good, 2)
-            minus = np.arange(len(twice)) % 2 == 1
-            fresh = slice(min(skip, len(twice)), None)
-            skip -= fresh.start
-            piece_slots = (2 * (at + twice) + minus)[fresh]
-            pending.append((piece_slots, cut(bases, starts[twice[fresh]], minus[fresh], grid.window)))
-            held += len(piece_slots)
-            at += piece.count
-            if held >= rows:
-                slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
-                whole = held - held % rows
-                for begin in range(0, whole, rows):
-                    yield slots[begin : begin + rows], codes[begin : begin + rows]
-                pending, held = [(slots[whole:], codes[whole:])], held - whole
-    if held:
-        slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
-        yield slots, codes
-
-
-def _collect(
-    plan: Plan, start: int, slots: np.ndarray, result: jax.Array, scores: np.ndarray, progress: Progress
-) -> None:
+def _collect(job: Job, slots: np.ndarray, result: jax.Array, values: np.ndarray, progress: Progress) -> None:
     """Wait for a batch, check it and put it in its place."""
     waited = time.perf_counter()
-    values = np.asarray(result)[: len(slots)]
+    found = np.asarray(result)[: len(slots)]
     progress.device_seconds += time.perf_counter() - waited
-    finite = np.isfinite(values)
+    finite = np.isfinite(found)
     if not finite.all():
         first = int(np.argmin(finite))
-        slot = int(slots[first])
-        where = next(plan.pieces(start + slot // 2, start + slot // 2 + 1))
-        contig = plan.contigs[where.contig]
-        at = int(plan.grid.starts(contig.length, where.first, 1)[0])
-        raise ModelError(
-            f"the model gave {values[first]} for the window {contig.name}:{at + 1}-{at + plan.grid.window} "
-            f"({STRANDS[slot % 2]}); nothing was published"
-        )
-    scores[slots] = values
+        raise ModelError(f"the model gave {found[first]} for {job.place(int(slots[first]))}; nothing was published")
+    values[slots] = found
 
 
-def _ahead(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
-    """The same batches, made by a thread of their own a few ahead of their use."""
-    ready: queue.Queue[object] = queue.Queue(PREFETCH)
+def _ahead(items: Iterator[_Item], count: int) -> Generator[_Item, None, None]:
+    """The same items, made by a thread of their own, at most ``count`` ahead of their use."""
+    ready: queue.Queue[object] = queue.Queue(count)
     gone = threading.Event()
 
     def put(item: object) -> None:
@@ -192,15 +150,15 @@ def _ahead(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Generator[tuple[
 
     def make() -> None:
         try:
-            for batch in batches:
-                put(batch)
+            for item in items:
+                put(item)
                 if gone.is_set():
                     return
             put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             put(error)
 
-    thread = threading.Thread(target=make, daemon=True, name="windows")
+    thread = threading.Thread(target=make, daemon=True, name="ahead")
     thread.start()
     try:
         while (item := ready.get()) is not None:

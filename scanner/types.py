@@ -290,7 +290,14 @@ class ModelSpec:
     needs: frozenset[str] = frozenset()
     window: int = 100
     step: int = 20
+    shapes: tuple[tuple[int, ...], ...] = ()
+    """Shape of one row of each input; one row of ``window`` codes where it is empty."""
     mini_batch: int = 16
     """Windows computed at once on a CPU, chosen so that activations stay in the core's L2 cache."""
     stages: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)
     """Parts of the module that `mirscan bench` times alone: name to ``(module, codes) -> output``."""
+
+    @property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one row of each of the module's inputs."""
+        return self.shapes or ((self.window,),)

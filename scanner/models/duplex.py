@@ -109,6 +109,7 @@ MODELS = {
         summary="convolutions over the aligned arms of every proposed hairpin, with its exact energies",
         reference="this project",
         unit="hairpin",
+        shapes=((COLUMNS, 3), (SCALARS,)),
         mini_batch=64,
     ),
     "duplex-attention": ModelSpec(
@@ -118,6 +119,7 @@ MODELS = {
         summary="the same, with a Transformer encoder over the columns; no weights are shipped",
         reference="this project",
         unit="hairpin",
+        shapes=((COLUMNS, 3), (SCALARS,)),
         mini_batch=64,
     ),
 }

@@ -1,0 +1,193 @@
+"""What a scan scores in a part of the genome: its windows, or the hairpins proposed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from mirscan.folding import over_tiles, turner_tables
+from mirscan.genome import Genome
+from mirscan.hairpins import MARGIN, PIECE, Hairpins, find_hairpins, in_order
+from mirscan.kernels.bases import ABSENT, AMBIGUOUS
+from mirscan.kernels.tracks import best_hairpins
+from mirscan.kernels.windows import cut, scorable
+from mirscan.types import STRANDS, Plan, Segment
+
+STRETCH = 1 << 13
+"""Windows cut from the genome at a time: few enough that their codes stay in the cache."""
+HAIRPIN = np.dtype([
+    ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
+])  # fmt: skip
+"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol."""
+
+Batch = tuple[np.ndarray, tuple[np.ndarray, ...]]
+"""Slots (int64) and the model's inputs, with one row each."""
+
+
+class Job(Protocol):
+    """One part's work."""
+
+    part: int
+    slots: int
+    """Scores that the part needs; every slot is filled, or stays NaN."""
+    resumable: bool
+    """Whether its batches are the same again, so that finished ones can be kept when the scan is stopped."""
+
+    def batches(self, rows: int, skip: int = 0) -> Iterator[Batch]:
+        """Inputs of the model, ``rows`` at a time, without the first ``skip``."""
+
+    def finish(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Window scores, float32 (windows, 2), and the table of hairpins if there is one, from the slots' values."""
+
+    def place(self, slot: int) -> str:
+        """Where a slot lies, for a message."""
+
+
+class WindowJob:
+    """Both strands of every scorable window; a slot is a place in the flattened (windows, strands) scores."""
+
+    resumable = True
+
+    def __init__(self, plan: Plan, genome: Genome, part: int) -> None:
+        self.plan, self.genome, self.part = plan, genome, part
+        self.first, self.end = plan.bounds(part)
+        self.slots = 2 * (self.end - self.first)
+
+    def batches(self, rows: int, skip: int = 0) -> Iterator[Batch]:
+        """See `Job.batches`."""
+        grid = self.plan.grid
+        pending: list[tuple[np.ndarray, np.ndarray]] = []
+        held = 0
+        for stretch in range(self.first, self.end, STRETCH):
+            at = stretch - self.first
+            for piece in self.plan.pieces(stretch, min(stretch + STRETCH, self.end)):
+                starts, bases, good = _cut_from(self.plan, self.genome, piece)
+                starts -= starts[0]
+                twice = np.repeat(np.flatnonzero(good), 2)
+                minus = np.arange(len(twice)) % 2 == 1
+                fresh = slice(min(skip, len(twice)), None)
+                skip -= fresh.start
+                slots = (2 * (at + twice) + minus)[fresh]
+                pending.append((slots, cut(bases, starts[twice[fresh]], minus[fresh], grid.window)))
+                held += len(slots)
+                at += piece.count
+                if held >= rows:
+                    slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
+                    whole = held - held % rows
+                    for begin in range(0, whole, rows):
+                        yield slots[begin : begin + rows], (codes[begin : begin + rows],)
+                    pending, held = [(slots[whole:], codes[whole:])], held - whole
+        if held:
+            slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
+            yield slots, (codes,)
+
+    def finish(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Job.finish`."""
+        return values.reshape(-1, 2), None
+
+    def place(self, slot: int) -> str:
+        """See `Job.place`."""
+        where = next(self.plan.pieces(self.first + slot // 2, self.first + slot // 2 + 1))
+        contig = self.plan.contigs[where.contig]
+        at = int(self.plan.grid.starts(contig.length, where.first, 1)[0])
+        return f"the window {contig.name}:{at + 1}-{at + self.plan.grid.window} ({STRANDS[slot % 2]})"
+
+
+class _Stretch(NamedTuple):
+    """Windows of one contig in a part, and the hairpins that can belong to them."""
+
+    piece: Segment
+    starts: np.ndarray
+    good: np.ndarray
+    found: Hairpins
+
+
+class HairpinJob:
+    """Every hairpin that can belong to a window of the part; a slot is a hairpin."""
+
+    resumable = False
+
+    def __init__(self, plan: Plan, genome: Genome, part: int, threads: int) -> None:
+        self.plan, self.part = plan, part
+        self.stretches = [_stretch(plan, genome, piece, threads) for piece in plan.pieces(*plan.bounds(part))]
+        self.slots = sum(stretch.found.size for stretch in self.stretches)
+
+    def batches(self, rows: int, skip: int = 0) -> Iterator[Batch]:
+        """See `Job.batches`."""
+        duplexes, scalars = (
+            np.concatenate([getattr(stretch.found, name) for stretch in self.stretches])
+            for name in ("duplexes", "scalars")
+        )
+        for begin in range(skip, self.slots, rows):
+            end = min(begin + rows, self.slots)
+            yield np.arange(begin, end), (duplexes[begin:end], scalars[begin:end])
+
+    def finish(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `Job.finish`: a hairpin stands in the table of the part whose track intervals hold its centre."""
+        grid, scores, tables = self.plan.grid, [], []
+        cuts = np.cumsum([stretch.found.size for stretch in self.stretches])[:-1]
+        for stretch, mine in zip(self.stretches, np.split(values, cuts), strict=True):
+            piece, found = stretch.piece, stretch.found
+            length = self.plan.contigs[piece.contig].length
+            intervals = grid.intervals(length, piece.first, piece.count)
+            both = np.full((piece.count, 2), np.nan, dtype=np.float32)
+            for strand in range(2):
+                rows = found.minus == bool(strand)
+                best = best_hairpins(
+                    stretch.starts, grid.window, intervals, found.starts[rows], found.ends[rows], mine[rows]
+                )
+                both[:, strand] = np.where(stretch.good, best, np.nan)
+            low = 0 if piece.first == 0 else intervals[0][0]
+            high = length if piece.first + piece.count == grid.count(length) else intervals[1][-1]
+            centres = (found.starts + found.ends) // 2
+            owned = (centres >= low) & (centres < high)
+            table = np.empty(int(owned.sum()), dtype=HAIRPIN)
+            table["contig"], table["score"] = piece.contig, mine[owned]
+            for name, column in (("start", found.starts), ("end", found.ends), ("minus", found.minus)):
+                table[name] = column[owned]
+            table["energy"] = found.energies[owned]
+            scores.append(both)
+            tables.append(table)
+        return np.concatenate(scores), np.concatenate(tables)
+
+    def place(self, slot: int) -> str:
+        """See `Job.place`."""
+        for stretch in self.stretches:
+            if slot < stretch.found.size:
+                name = self.plan.contigs[stretch.piece.contig].name
+                start, end, minus = (getattr(stretch.found, k)[slot] for k in ("starts", "ends", "minus"))
+                return f"the hairpin {name}:{start + 1}-{end} ({STRANDS[int(minus)]})"
+            slot -= stretch.found.size
+        raise ValueError(f"slot {slot} lies beyond the part")
+
+
+def jobs(plan: Plan, genome: Genome, parts: Iterable[int], unit: str, threads: int = 1) -> Iterator[Job]:
+    """The work of each part, one after another, for a model of windows or of hairpins."""
+    for part in parts:
+        yield WindowJob(plan, genome, part) if unit == "window" else HairpinJob(plan, genome, part, threads)
+
+
+def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts of a piece's windows, the bases from the first to the last, and which windows can be scored."""
+    grid = plan.grid
+    starts = grid.starts(plan.contigs[piece.contig].length, piece.first, piece.count)
+    bases = genome.codes(piece.contig, int(starts[0]), int(starts[-1]) + grid.window)
+    limit = AMBIGUOUS if plan.ambiguous == "skip" else ABSENT
+    return starts, bases, scorable(bases, starts - starts[0], grid.window, limit)
+
+
+def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int) -> _Stretch:
+    starts, bases, good = _cut_from(plan, genome, piece)
+    first, last = int(starts[0]), int(starts[-1]) + plan.grid.window
+    low, high = max(0, first - MARGIN), min(plan.contigs[piece.contig].length, last + MARGIN)
+    codes = np.concatenate([genome.codes(piece.contig, low, first), bases, genome.codes(piece.contig, last, high)])
+    tables = turner_tables()
+    pieces = over_tiles(
+        lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables),
+        last - first,
+        threads,
+        tile=PIECE,
+    )
+    return _Stretch(piece, starts, good, Hairpins(*(c + low if k < 2 else c for k, c in enumerate(in_order(pieces)))))
