@@ -1,0 +1,192 @@
+"""Hairpin models in a scan: what a part gives must not depend on the parts, and windows must show their hairpins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from mirscan.checkpoints import weights
+from mirscan.hairpins import contig_hairpins
+from mirscan.kernels.bases import decode, reverse_complement
+from mirscan.models import MODELS, plain
+from mirscan.pick import non_redundant
+from mirscan.run import Options, scan_genome
+from mirscan.store import ScoreStore
+from mirscan.types import Grid
+from mirscan.work import HAIRPIN
+
+GRID = Grid(100, 20)
+
+
+def sequence(generator: np.random.Generator, length: int) -> np.ndarray:
+    """Random bases with stem-loops in them, so that there is something to propose."""
+    codes = generator.integers(0, 4, length).astype(np.uint8)
+    for start in range(150, length - 150, 400):
+        arm = generator.integers(0, 4, 28).astype(np.uint8)
+        codes[start : start + 28] = arm
+        codes[start + 38 : start + 66] = reverse_complement(arm)
+    return codes
+
+
+@pytest.fixture(scope="module")
+def duplex_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the duplex model."""
+    folder = tmp_path_factory.mktemp("weights") / "duplex"
+    model = MODELS["duplex"].build(rngs=nnx.Rngs(3))
+    model.eval()
+    weights.save(folder, plain(nnx.state(model, (nnx.Param, nnx.BatchStat))), {"model": "duplex"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
+    """Three contigs, one of them too short; the second holds ambiguous bases."""
+    generator = np.random.default_rng(5)
+    contigs = [sequence(generator, 3460), sequence(generator, 2077), generator.integers(0, 4, 80).astype(np.uint8)]
+    contigs[1][700:760] = 4
+    path = tmp_path_factory.mktemp("genome") / "g.fa"
+    path.write_text("".join(f">c{n}\n{decode(codes).decode()}\n" for n, codes in enumerate(contigs)))
+    return path, contigs
+
+
+def scanned(path: Path, folder: Path, weights_folder: Path, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Window scores and hairpins of a run, parts joined."""
+    folder.mkdir()
+    scan_genome(path, Options(output=folder / "x.bw", model="duplex", weights=weights_folder, **options))
+    store = ScoreStore.open(str(folder / "x.bw.store"))
+    tables = [store.read_hairpins(part) for part in range(store.plan.parts)]
+    return np.concatenate([scores for _, scores in store.iter_scores()]), np.concatenate(tables)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    genome: tuple[Path, list[np.ndarray]], duplex_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scan in one part."""
+    return scanned(genome[0], tmp_path_factory.mktemp("whole") / "run", duplex_weights)
+
+
+def test_the_table_is_every_proposed_hairpin_once(
+    genome: tuple[Path, list[np.ndarray]], whole: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = []
+    for contig, codes in enumerate(genome[1][:2]):
+        found = contig_hairpins(codes)
+        rows += list(zip([contig] * found.size, found.starts, found.ends, found.minus, strict=True))
+    table = whole[1]
+    assert len(rows) > 20
+    assert sorted(rows) == sorted(zip(*(table[name] for name in ("contig", "start", "end", "minus")), strict=True))
+
+
+def test_a_window_has_the_score_of_its_best_hairpin(
+    genome: tuple[Path, list[np.ndarray]], whole: tuple[np.ndarray, np.ndarray]
+) -> None:
+    scores, table = whole
+    row = 0
+    for contig, codes in enumerate(genome[1][:2]):
+        count = GRID.count(len(codes))
+        starts, intervals = GRID.starts(len(codes), 0, count), GRID.intervals(len(codes), 0, count)
+        for window, start in enumerate(starts):
+            if (codes[start : start + 100] > 3).any():
+                assert np.isnan(scores[row]).all()
+            else:
+                for strand in range(2):
+                    mine = table[(table["contig"] == contig) & (table["minus"] == bool(strand))]
+                    centre = (mine["start"] + mine["end"]) // 2
+                    inside = (mine["start"] >= start) & (mine["end"] <= start + 100)
+                    inside |= (centre >= intervals[0][window]) & (centre < intervals[1][window])
+                    assert scores[row, strand] == (mine["score"][inside].max() if inside.any() else 0)
+            row += 1
+    assert row == len(scores)
+    assert (scores == 0).any()
+    assert (scores > 0).any()
+
+
+@pytest.mark.parametrize(
+    "options", [{"part_windows": 17}, {"part_windows": 60, "batch": 1, "devices": 1, "threads": 1}]
+)
+def test_parts_batches_and_devices_change_nothing(
+    genome: tuple[Path, list[np.ndarray]],
+    whole: tuple[np.ndarray, np.ndarray],
+    duplex_weights: Path,
+    tmp_path: Path,
+    options: dict[str, Any],
+) -> None:
+    scores, table = scanned(genome[0], tmp_path / "run", duplex_weights, **options)
+    assert scores.tobytes() == whole[0].tobytes()
+    assert np.array_equal(np.sort(table, order=table.dtype.names), np.sort(whole[1], order=table.dtype.names))
+
+
+def test_a_region_scores_as_the_full_run_does(
+    genome: tuple[Path, list[np.ndarray]],
+    whole: tuple[np.ndarray, np.ndarray],
+    duplex_weights: Path,
+    tmp_path: Path,
+) -> None:
+    scores, table = scanned(genome[0], tmp_path / "run", duplex_weights, regions=("c0:1,001-2,000",))
+    assert scores.tobytes() == whole[0][50 : 50 + len(scores)].tobytes()
+    assert set(table.tolist()) <= set(whole[1].tolist())
+
+
+def test_the_reverse_complement_exchanges_the_strands(
+    genome: tuple[Path, list[np.ndarray]], duplex_weights: Path, tmp_path: Path
+) -> None:
+    codes = genome[1][0]
+    assert (len(codes) - 100) % 20 == 0  # no tail: both grids are mirror images
+    results = []
+    for name, mine in (("forth", codes), ("back", reverse_complement(codes))):
+        path = tmp_path / f"{name}.fa"
+        path.write_text(f">c\n{decode(mine).decode()}\n")
+        results.append(scanned(path, tmp_path / name, duplex_weights))
+    # a centre between two bases rounds down on either strand, so a hairpin may change the window it is central in
+    (forth, _), (back, _) = results
+    same = forth == back[::-1, ::-1]
+    assert same.mean() > 0.95
+    tables = [np.sort(t, order=("start", "end", "minus")) for _, t in results]
+    turned = tables[1].copy()
+    turned["start"], turned["end"] = len(codes) - tables[1]["end"], len(codes) - tables[1]["start"]
+    turned["minus"] = ~tables[1]["minus"]
+    assert np.array_equal(np.sort(turned, order=("start", "end", "minus")), tables[0])
+
+
+def test_non_redundant_keeps_the_best_of_each_strand() -> None:
+    generator = np.random.default_rng(2)
+    table = np.zeros(300, dtype=HAIRPIN)
+    table["start"] = generator.integers(0, 4000, 300)
+    table["end"] = table["start"] + generator.integers(20, 120, 300)
+    table["minus"], table["contig"] = generator.random(300) < 0.5, generator.integers(0, 2, 300)
+    table["score"] = np.round(generator.random(300), 1)
+    kept = non_redundant(table)
+    assert (np.diff(table["score"][kept]) <= 0).all()
+
+    def overlap(a: np.void, b: np.void) -> bool:
+        here = a["contig"] == b["contig"] and a["minus"] == b["minus"]
+        return bool(here and a["start"] < b["end"] and b["start"] < a["end"])
+
+    chosen = [table[i] for i in kept]
+    assert not any(overlap(a, b) for n, a in enumerate(chosen) for b in chosen[:n])
+    for i in set(range(300)) - set(kept.tolist()):
+        assert any(overlap(table[i], other) and other["score"] >= table["score"][i] for other in chosen)
+
+
+def test_calls_are_hairpins_with_their_own_structure(
+    genome: tuple[Path, list[np.ndarray]], duplex_weights: Path, tmp_path: Path
+) -> None:
+    options = Options(
+        output=tmp_path / "x.bw", bed=tmp_path / "x.bed", model="duplex", weights=duplex_weights, calls_per_mb=2000
+    )
+    record = scan_genome(genome[0], options)
+    rows = [line.split("\t") for line in (tmp_path / "x.bed").read_text().splitlines() if not line.startswith("#")]
+    assert 0 < len(rows) == record["calls"] <= 12
+    for contig, start, end, _, _, strand, _, energy, structure, letters in rows:
+        codes = genome[1][int(contig[1])][int(start) : int(end)]
+        codes = reverse_complement(codes) if strand == "-" else codes
+        assert decode(codes).decode() == letters
+        assert len(structure) == len(letters)
+        assert structure[0] == "("
+        assert structure[-1] == ")"
+        assert float(energy) < 0
