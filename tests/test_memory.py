@@ -28,7 +28,8 @@ class Constant:
         self.rows = rows
 
     def submit(self, codes):
-        return codes[:, 0].astype(np.float32) / 4
+        words = np.ascontiguousarray(codes[:, 40:48]).view(np.uint64)[:, 0]  # hashed, so that scores differ
+        return ((words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 run.Scorer = Constant
 genome, output, weights = map(Path, sys.argv[1:])
