@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices, mini_batch
+from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices, mini_batch
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
 from mirscan.kernels.windows import cut, scorable
@@ -27,7 +27,14 @@ HG38_WINDOWS = 310e6
 """Windows of 100 bases every 20 on both strands of the human genome (3.1 Gb)."""
 
 
-def bench(name: str, *, rounds: int = 5, threads: int | None = None, devices: int | None = None) -> dict[str, Any]:
+def bench(
+    name: str,
+    *,
+    rounds: int = 5,
+    threads: int | None = None,
+    devices: int | None = None,
+    precision: str | None = None,
+) -> dict[str, Any]:
     """Measure a model, the machine's matrix product and ViennaRNA in turn, ``rounds`` times; medians are kept.
 
     Rates per CPU-second count the time of all threads of this process, so that they can be compared with one
@@ -41,7 +48,7 @@ def bench(name: str, *, rounds: int = 5, threads: int | None = None, devices: in
     configure(threads)
     spec = find_model(name)
     chosen = local_devices(devices)
-    precision = "float32" if backend() == "cpu" else "bfloat16"
+    precision = precision or best_precision(spec)
     generator = np.random.default_rng(0)
     graph, state = _model(name, precision)
     scorer = Scorer(spec, graph, state, rows=compiled_rows(spec, backend()), devices=chosen)
@@ -167,7 +174,7 @@ def _matmul(devices: list[jax.Device], precision: str) -> tuple[Callable[[], Any
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     generator = np.random.default_rng(1)
     operands = [jax.device_put(jnp.asarray(generator.random((size, size)), dtype), d) for d in devices]
-    product = jax.jit(lambda a: a @ a)
+    product = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
     return lambda: jax.block_until_ready([product(a) for a in operands]), 2e-9 * size**3 * len(devices)
 
 

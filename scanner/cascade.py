@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from mirscan.checkpoints import weights
+from mirscan.devices import best_precision
 from mirscan.examples import BACKGROUND, PRECURSOR, Corpus, Examples, Sources, draw_examples, read_corpus
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
@@ -22,8 +23,8 @@ from mirscan.types import InputError
 STAGES = ("structure", "energy", "classifier")
 RECIPES = {
     "structure": Recipe(batch=32, epochs=2, learning_rate=5e-4, warmup=300, dropout=False, epoch_size=32_000),
-    "energy": Recipe(batch=128, epochs=12, learning_rate=1e-3),
-    "classifier": Recipe(batch=128, epochs=6, learning_rate=5e-4, positive_share=0.25, epoch_size=100_000),
+    "energy": Recipe(batch=128, epochs=10, learning_rate=1e-3),
+    "classifier": Recipe(batch=128, epochs=5, learning_rate=5e-4, positive_share=0.25, epoch_size=80_000),
 }
 """AdamW with a cosine where the paper has plain SGD for 200 epochs: it reaches the same loss in far fewer steps.
 No dropout in the first stage, which sees each example a few times only."""
@@ -38,7 +39,7 @@ def train_stage(
     *,
     recipe: Recipe | None = None,
     folded: int = 40_000,
-    negatives: int = 100_000,
+    negatives: int = 60_000,
     copies: int = 2,
     processes: int = 1,
     log: Callable[[str], None],
@@ -58,14 +59,16 @@ def train_stage(
         If an earlier stage has not been trained.
     """
     recipe = recipe or RECIPES[stage]
-    model = find_model(name).build(rngs=nnx.Rngs(recipe.seed))
+    spec = find_model(name)
+    model = spec.build(rngs=nnx.Rngs(recipe.seed))
+    frozen = spec.build(rngs=nnx.Rngs(0), precision=best_precision(spec))  # as a scan will compute it
     for earlier in STAGES[: STAGES.index(stage)]:
         if not (out / earlier / "best").is_dir():
             raise InputError(f"{out / earlier}: train the stage {earlier!r} first")
-        _put(getattr(model, earlier), out / earlier / "best")
-        getattr(model, earlier).eval()
+        _put(getattr(frozen, earlier), out / earlier / "best")
+    frozen.eval()
     module = getattr(model, stage)
-    data, score, better = _PREPARE[stage](model, sources, out, folded, negatives, copies, processes, log)
+    data, score, better = _PREPARE[stage](frozen, sources, out, folded, negatives, copies, processes, log)
     inside = data.pop("part")
     training = {key: array[inside == 0] for key, array in data.items()}
     held = {key: array[inside == 1] for key, array in data.items()}

@@ -168,7 +168,7 @@ def train(
     test: Annotated[list[str] | None, typer.Option(help="Glob over STEM:CONTIG to keep unseen")] = None,
     pseudo: Annotated[Path | None, typer.Option(help="FASTA of pseudo hairpins")] = None,
     folded: Annotated[int, typer.Option(help="Background windows to fold")] = 40_000,
-    negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 100_000,
+    negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 60_000,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
 ) -> None:
@@ -205,6 +205,7 @@ def bench(
     model: Annotated[list[str] | None, typer.Option(help="Models to measure (default: mire2e); repeatable")] = None,
     rounds: Annotated[int, typer.Option(help="Measurements; the median is printed")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
     devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
 ) -> None:
@@ -214,7 +215,10 @@ def bench(
     from mirscan.bench import bench as measure
     from mirscan.bench import table
 
-    results = [measure(name, rounds=rounds, threads=threads, devices=devices) for name in model or ["mire2e"]]
+    results = [
+        measure(name, rounds=rounds, threads=threads, devices=devices, precision=precision)
+        for name in model or ["mire2e"]
+    ]
     typer.echo("\n\n".join(map(table, results)))
     if json_file:
         json_file.write_text(json.dumps(results, indent=1) + "\n")

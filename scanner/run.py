@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from mirscan.call import call
 from mirscan.checkpoints import weights
-from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices
+from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices
 from mirscan.export import check_outputs, export, track_files
 from mirscan.folding import ViennaFolder
 from mirscan.formats import bed, fasta, gff3
@@ -90,7 +90,7 @@ def scan_genome(
     configure(options.threads)
     cores = options.threads or len(os.sched_getaffinity(0))
     devices = local_devices(options.devices)
-    graph, state = load_model(spec.name, options.weights, precision=_precision(options))
+    graph, state = load_model(spec.name, options.weights, precision=options.precision or best_precision(spec))
     store_url = options.store or f"{options.output}.store"
 
     # ------------------------------------------------------------------ the genome, read once in full
@@ -173,7 +173,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
         ambiguous=options.ambiguous,
         soft_mask=options.soft_mask,
         backend=platform_name,
-        precision=_precision(options),
+        precision=options.precision or best_precision(spec),
         compiled_rows=compiled_rows(spec, platform_name),
         selection={
             "regions": list(options.regions),
@@ -235,10 +235,6 @@ def _checked(genome: Path | str, options: Options) -> ModelSpec:
     check_outputs(outputs, inputs=inputs)
     weights.verify(options.weights or weights.find(spec.name))
     return spec
-
-
-def _precision(options: Options) -> Literal["float32", "bfloat16"]:
-    return options.precision or ("float32" if backend() == "cpu" else "bfloat16")
 
 
 def _unscorable(options: Options) -> str:

@@ -292,6 +292,8 @@ class ModelSpec:
     step: int = 20
     shapes: tuple[tuple[int, ...], ...] = ()
     """Shape of one row of each input; one row of ``window`` codes where it is empty."""
+    wide: bool = False
+    """Whether its time goes into matrix products wide enough that a CPU's bfloat16 instructions pay."""
     mini_batch: int = 16
     """Windows computed at once on a CPU, chosen so that activations stay in the core's L2 cache."""
     stages: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)

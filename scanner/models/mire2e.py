@@ -192,6 +192,7 @@ MODELS = {
         summary="Transformer cascade: structure, energy and class of each window from sequence alone",
         reference=REFERENCE,
         window=WINDOW,
+        wide=True,
         stages=STAGES,
     ),
     "mire2e-tiny": ModelSpec(
