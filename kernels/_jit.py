@@ -6,9 +6,9 @@ from typing import Any
 import numba
 
 
-def kernel(*signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def kernel() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a loop with Numba: cached on disk, without the GIL, IEEE arithmetic.
 
     ``fastmath`` stays off: it lets the compiler reorder sums and drop NaN, and NaN means "not scored" here.
     """
-    return numba.njit(*signature, nogil=True, cache=True, fastmath=False, **options)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, cache=True, fastmath=False)

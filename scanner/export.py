@@ -128,10 +128,12 @@ def _open_tracks(files: Sequence[Path], store: ScoreStore, stack: contextlib.Exi
         lambda scores: scores[:, 0],
         lambda scores: scores[:, 1],
     )
-    return [
-        (stack.enter_context(_writer(path, contigs, store.plan.grid.step)), column)
-        for path, column in zip(files, columns, strict=False)
-    ]
+    tracks: list[_Track] = []
+    for path, column in zip(files, columns, strict=False):
+        writer = _writer(path, contigs, store.plan.grid.step)
+        stack.enter_context(writer)
+        tracks.append((writer, column))
+    return tracks
 
 
 def _best_strand(scores: np.ndarray) -> np.ndarray:
