@@ -1,7 +1,8 @@
-"""A hairpin as its duplex: the two arms opposite each other, column by column, from its flanks to its loop.
+"""A hairpin as its duplex: the two arms opposite each other, column by column, from its loop to its flanks.
 
-Column by column a microRNA precursor looks the same wherever its stem is long enough, and a network sees what a cell's
-scissors see: how far it is from the base, what pairs, what bulges, and whether the stem really ends there.
+Column by column a network sees what the cell's scissors see: how far it is from the loop, what pairs, what bulges, and
+whether the stem goes on. Columns count from the loop: where a stem ends is doubtful, for the energy of a longer one is
+lower by chance; where its loop is, is not.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from mirscan.kernels._jit import kernel
 FLANK = 16
 """Bases beyond the stem on each side, opposite each other as if the stem went on."""
 COLUMNS = 80
-"""Columns of a duplex: flank, stem, loop. Of longer ones the end at the loop is left out."""
+"""Columns of a duplex: loop, stem, flank. Of longer ones the outermost are left out."""
 
 NOTHING, BEYOND, PAIRED, UNPAIRED, LOOP = range(5)
 """States of a column: unused, flank, base pair, bases of an interior loop or bulge, bases of the terminal loop."""
@@ -23,10 +24,9 @@ _ABSENT = 5
 
 @kernel()
 def _put(out: np.ndarray, column: int, left: int, right: int, state: int) -> int:
-    if column < len(out):
-        out[column, 0] = left
-        out[column, 1] = right
-        out[column, 2] = state
+    out[column, 0] = left
+    out[column, 1] = right
+    out[column, 2] = state
     return column + 1
 
 
@@ -40,8 +40,8 @@ def _align(
     duplexes: np.ndarray,
     counts: np.ndarray,
 ) -> None:
+    out = np.empty((flank + partners.shape[1], 3), dtype=np.uint8)  # from the flank to the loop, as it is found
     for h in range(len(starts)):
-        out = duplexes[h]
         count = counts[h]
         start = starts[h]
         i = 0
@@ -78,6 +78,8 @@ def _align(
             i = p
             j = q
         count[LENGTH] = column - flank
+        for k in range(min(column, duplexes.shape[1])):
+            duplexes[h, k] = out[column - 1 - k]
 
 
 def align_duplexes(
@@ -88,11 +90,11 @@ def align_duplexes(
     flank: int = FLANK,
     columns: int = COLUMNS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lay the two arms of hairpins opposite each other.
+    """Lay the two arms of hairpins opposite each other, from the loop outwards.
 
-    The first ``flank`` columns are bases of the contig beyond the stem, the outermost first. Then come pair after pair
-    and what lies between two pairs: bases of both sides opposite each other from the outer pair on, the rest of the
-    longer side opposite gaps. The terminal loop is folded in half; an odd middle base stands on the 5' side.
+    The terminal loop is folded in half; an odd middle base comes first and stands on the 5' side. Then come pair after
+    pair and what lies between two pairs: bases of both sides opposite each other from the outer pair on, the rest of
+    the longer side opposite gaps. The last ``flank`` columns are bases of the contig beyond the stem.
 
     Parameters
     ----------
@@ -109,8 +111,8 @@ def align_duplexes(
     duplexes : (H, columns, 3) uint8
         5' base, 3' base (5 where there is none: a gap, beyond the contig, an unused column), state.
     counts : (H, 5) int16
-        Pairs, bases of the terminal loop, gaps, columns of interior loops and bulges, and columns from the first pair
-        to the loop, those included that found no room.
+        Pairs, bases of the terminal loop, gaps, columns of interior loops and bulges, and columns from the loop to the
+        last pair.
     """
     duplexes = np.empty((len(starts), columns, 3), dtype=np.uint8)
     duplexes[..., :2] = _ABSENT

@@ -75,13 +75,18 @@ def label_hairpins(codes: np.ndarray, found: Hairpins, loci: Sequence[Locus], kn
 
 
 def _shares_word(codes: np.ndarray, found: Hairpins, known: np.ndarray) -> np.ndarray:
-    words = kmers(codes, HOMOLOGY)
-    if not words.size or not known.size:
-        return np.zeros(found.size, dtype=bool)
+    before = np.concatenate([[0], np.cumsum(_among(kmers(codes, HOMOLOGY), known))])
+    last = len(before) - 1
+    stops = np.clip(found.ends - HOMOLOGY + 1, found.starts, None)
+    return before[np.minimum(stops, last)] > before[np.minimum(found.starts, last)]
+
+
+def _among(words: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which words (bool) stand in a sorted list; those with an ambiguous base never do."""
+    if not known.size:
+        return np.zeros(len(words), dtype=bool)
     place = np.minimum(np.searchsorted(known, words), len(known) - 1)
-    hit = (known[place] == words) & (words != np.iinfo(np.uint64).max)
-    before = np.concatenate([[0], np.cumsum(hit)])
-    return before[np.maximum(found.ends - HOMOLOGY + 1, found.starts)] > before[found.starts]
+    return (known[place] == words) & (words != np.iinfo(np.uint64).max)
 
 
 def embed_precursors(
@@ -125,9 +130,7 @@ def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precurs
         Weight of the others relative to those supported.
     """
     words = np.unique(np.concatenate([kmers(p.codes, SUPPORT) for p in curated]))
-    supported = np.array(
-        [p.clade == "virus" or bool(np.isin(kmers(p.codes, SUPPORT), words).any()) for p in precursors]
-    )
+    supported = np.array([p.clade == "virus" or bool(_among(kmers(p.codes, SUPPORT), words).any()) for p in precursors])
     _, number, size = np.unique(group(precursors), return_inverse=True, return_counts=True)
     weight = np.where(supported, 1.0, doubtful) / np.sqrt(size[number])
     return (weight / weight.mean()).astype(np.float32)
@@ -143,7 +146,7 @@ def held_out(precursors: Sequence[Precursor], loci: Sequence[Locus], species: st
     known = np.unique(np.concatenate(words)) if words else np.empty(0, dtype=np.uint64)
     return np.array(
         [
-            p.name in names or (p.species == species and bool(np.isin(kmers(p.codes, IDENTITY), known).any()))
+            p.name in names or (p.species == species and bool(_among(kmers(p.codes, IDENTITY), known).any()))
             for p in precursors
         ]
     )

@@ -28,6 +28,8 @@ class Rounds:
     """Background hairpins in which hard ones are looked for after a round."""
     hard: int = 40_000
     """The highest scoring of them: they stay for the rounds that follow."""
+    antisense: int = 25_000
+    """Other strands of positives in a round, drawn anew."""
     batch: int = 256
     epoch_size: int = 160_000
     positive_share: float = 0.25
@@ -58,7 +60,7 @@ def mine(
     background : Hairpins
         Negatives to draw from and to mine; hundreds of thousands.
     antisense : Hairpins
-        Other strands of positives: negatives of every round.
+        Other strands of positives, labelled negative.
     rounds : Rounds
     folder : Path
         A run that was killed resumes here.
@@ -70,11 +72,12 @@ def mine(
         generator = np.random.default_rng((rounds.seed, number))
         drawn = generator.choice(background.size, min(rounds.random, background.size), replace=False)
         rows = np.union1d(drawn, hard)
-        parts = (positives, background.take(rows), antisense)
+        turned = generator.choice(antisense.size, min(rounds.antisense, antisense.size), replace=False)
+        parts = (positives, background.take(rows), antisense.take(turned))
         data = {
             "duplexes": np.concatenate([part.duplexes for part in parts]),
             "scalars": np.concatenate([part.scalars for part in parts]),
-            "weight": np.concatenate([weights, np.ones(len(rows) + antisense.size)]).astype(np.float32),
+            "weight": np.concatenate([weights, np.ones(len(rows) + len(turned))]).astype(np.float32),
         }
         data["positive"] = np.arange(len(data["weight"])) < positives.size
         recipe = Recipe(
@@ -87,7 +90,7 @@ def mine(
             epoch_size=rounds.epoch_size,
             seed=rounds.seed + number,
         )
-        log(f"round {number + 1}: {positives.size} positives, {len(rows)} background, {antisense.size} antisense")
+        log(f"round {number + 1}: {positives.size} positives, {len(rows)} background, {len(turned)} antisense")
         tree = fit(
             module,
             weighted_cross_entropy,
@@ -97,6 +100,7 @@ def mine(
             evaluate=lambda predict, epoch: {"done": float(epoch)},  # the last epoch is taken, whatever it is like
             better="done",
             log=log,
+            save_every=5000,
         )
         set_weights(module, tree)
         if number + 1 < len(rounds.epochs):

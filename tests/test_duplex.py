@@ -66,7 +66,7 @@ def reference(codes: np.ndarray, start: int, length: int, partner: np.ndarray, f
     def base(place: int | None) -> int:
         return 5 if place is None or not 0 <= start + place < len(codes) else int(codes[start + place])
 
-    out = [(base(a), base(b), state) for a, b, state in rows[:columns]]
+    out = [(base(a), base(b), state) for a, b, state in rows[::-1][:columns]]
     return np.array(out + [(5, 5, NOTHING)] * (columns - len(out)), dtype=np.uint8)
 
 
@@ -74,9 +74,9 @@ def test_a_hairpin_by_hand() -> None:
     codes = codes_of("AGCAGGAAACGCUU")
     duplexes, counts = align_duplexes(codes, [1], [12], pairs_of("((.((...))))"), flank=2, columns=12)
     left, right, state = duplexes[0].T
-    assert state.tolist() == [BEYOND] * 2 + [PAIRED] * 2 + [UNPAIRED] + [PAIRED] * 2 + [LOOP] * 2 + [NOTHING] * 3
-    assert left.tolist() == [5, 0, 2, 1, 0, 2, 2, 0, 0, 5, 5, 5]
-    assert right.tolist() == [5, 3, 3, 1, 5, 2, 1, 0, 5, 5, 5, 5]
+    assert state.tolist() == [LOOP] * 2 + [PAIRED] * 2 + [UNPAIRED] + [PAIRED] * 2 + [BEYOND] * 2 + [NOTHING] * 3
+    assert left.tolist() == [0, 0, 2, 2, 0, 1, 2, 0, 5, 5, 5, 5]
+    assert right.tolist() == [5, 0, 1, 2, 5, 1, 3, 3, 5, 5, 5, 5]
     assert counts[0].tolist() == [4, 3, 1, 1, 7]
 
 

@@ -1,7 +1,7 @@
 """Our own classifier: the two arms of a hairpin opposite each other, column by column, and a few of its numbers.
 
-A tower of residual convolutions over the columns of the duplex, halved three times, so that a stem's base, its length
-and its loop keep their places; what it found is read together with energies, composition and the same place on the
+A tower of residual convolutions over the columns of the duplex, halved three times, so that loop, stem
+and flanks keep their places; what it found is read together with energies, composition and the same place on the
 other strand.
 """
 

@@ -1,0 +1,111 @@
+"""What the best false calls of the worm are: a line each, from the scores a cross-fit has left.
+
+python benchmarks/discovery/false_positives.py ../shared/data --work FOLDER --name run --seed 0 --top 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+from pathlib import Path
+
+import numpy as np
+from cross_fit import FOLDS, Contig, places, read_corpus
+
+from mirscan.evaluate import match, non_redundant
+from mirscan.examples import kmers
+from mirscan.folding import turner_tables
+from mirscan.hairpins import SCALARS
+from mirscan.kernels.bases import decode, reverse_complement
+from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
+
+WORD = 20
+KINDS = {"five_prime_UTR": "5' UTR", "three_prime_UTR": "3' UTR", "mRNA": "gene"}
+Feature = tuple[int, int, str, str]
+
+
+def read_genes(path: Path) -> dict[str, list[Feature]]:
+    """``(start, end, strand, kind)`` of untranslated exons, transcripts and non-coding genes, by contig."""
+    found: dict[str, list[Feature]] = {}
+    with gzip.open(path, "rt") as lines:
+        for line in lines:
+            fields = line.split("\t")
+            kind = None
+            if len(fields) > 8:
+                kind = "ncRNA" if fields[1] == "ncRNA" else KINDS.get(fields[2])
+            if kind:
+                found.setdefault(fields[0], []).append((int(fields[3]) - 1, int(fields[4]), fields[6], kind))
+    return found
+
+
+def copies(contigs: list[Contig], words: np.ndarray) -> np.ndarray:
+    """How often (int64) each word stands in the contigs, on either strand."""
+    sought = np.unique(words)
+    count = np.zeros(len(sought), dtype=np.int64)
+    for contig in contigs:
+        for codes in (contig.codes, reverse_complement(contig.codes)):
+            for first in range(0, len(codes), 1 << 22):
+                here = kmers(codes[first : first + (1 << 22) + WORD - 1], WORD)
+                place = np.minimum(np.searchsorted(sought, here), len(sought) - 1)
+                count += np.bincount(place[sought[place] == here], minlength=len(sought))
+    return count[np.searchsorted(sought, words)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", default="run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--top", type=int, default=50)
+    options = parser.parse_args()
+    scores: dict[str, np.ndarray] = {}
+    for fold in range(FOLDS):
+        with np.load(options.work / options.name / f"seed{options.seed}-fold{fold}" / "scores.npz") as saved:
+            scores |= {name: saved[name] for name in saved.files if name.startswith("cel_")}
+    corpus = read_corpus(options.data, options.work)
+    contigs = [c for c in corpus.contigs if c.name in scores]
+    calls, known, _ = places(contigs)
+    values = np.concatenate([scores[c.name] for c in contigs])
+    scalars = np.concatenate([c.labelled.hairpins.scalars for c in contigs])
+    rows = non_redundant(calls, values)[: 20 * options.top]
+    matches = match(calls.take(rows), known)
+    genes = read_genes(options.data / "genomes" / "cel_ce10_chrI_II_III_M.genes.gff3.gz")
+    false = np.flatnonzero(matches.known < 0)[: options.top]
+    hits = np.flatnonzero(matches.known >= 0)
+    print(f"{(hits < false[-1]).sum()} known hairpins stand among the first {false[-1] + 1} calls.\n")
+    print("| place | strand | score | bases | kcal/mol | paired | copies | beside | sequence and structure |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    sequences = []
+    for row in rows[false]:
+        codes = contigs[int(calls.contig[row])].codes[calls.start[row] : calls.end[row]]
+        sequences.append(reverse_complement(codes) if calls.minus[row] else codes)
+    words = [kmers(codes, WORD) for codes in sequences]
+    counts = np.split(copies(contigs, np.concatenate(words)), np.cumsum([len(x) for x in words])[:-1])
+    for number, rank in enumerate(false):
+        row, codes = rows[rank], sequences[number]
+        contig, start, end = contigs[int(calls.contig[row])], int(calls.start[row]), int(calls.end[row])
+        structure = dot_brackets(
+            trace_hairpins(codes, turner_tables(), np.array([0]), np.array([len(codes)])), np.array([len(codes)])
+        )[0]
+        repeated = int(np.median(counts[number]))
+        strand = "-" if calls.minus[row] else "+"
+        kinds = {
+            kind + ("" if side == strand else " (other strand)")
+            for low, high, side, kind in genes.get(contig.name.split(":")[1], [])
+            if low < end and start < high
+        }
+        near = [x for x in contig.loci if x.start - 10_000 < end and start < x.end + 10_000]
+        beside = sorted(kinds) + [f"{x.name} within 10 kb" for x in near[:1]]
+        if matches.antisense[rank]:
+            beside.insert(0, "antisense of a known hairpin")
+        share = 2 * scalars[row, SCALARS.index("pairs")] / (end - start)
+        print(
+            f"| {contig.name.split(':')[1]}:{start + 1}-{end} | {strand} | {values[row]:.2f} | {end - start} |"
+            f" {scalars[row, 0]:.1f} | {share:.2f} | {repeated} | {', '.join(beside)} |"
+            f" `{decode(codes).decode()}` `{structure}` |"
+        )
+
+
+if __name__ == "__main__":
+    main()
