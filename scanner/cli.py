@@ -142,6 +142,25 @@ def info(store: Annotated[str, typer.Argument(help="Store of a scan")]) -> None:
 
 
 @app.command()
+def evaluate(
+    calls: Annotated[str, typer.Argument(help="Calls (BED), or a store, which also tells how deep they rank")],
+    truth: Annotated[Path, typer.Argument(help="GFF3 of the known hairpins")],
+    megabases: Annotated[float | None, typer.Option(help="Scanned sequence; needed with a BED")] = None,
+    curve: Annotated[Path | None, typer.Option(help="Also write the precision-recall curve (TSV)")] = None,
+) -> None:
+    """Judge calls by known hairpins: average precision, F1, recall by calls per megabase."""
+    from mirscan.judge import judge, table
+
+    figures = judge(calls, truth, megabases)
+    for line in table(figures):
+        typer.echo(line)
+    typer.echo(f"antisense of a known hairpin among the best 5 calls a megabase: {figures['all'].antisense}", err=True)
+    if curve:
+        rows = ("\t".join(f"{value:.6g}" for value in row) for row in figures["all"].curve)
+        curve.write_text("\n".join(["score\tprecision\trecall", *rows]) + "\n")
+
+
+@app.command()
 def models() -> None:
     """List the models, their weights and the figures they reached."""
     from mirscan.checkpoints.weights import registry

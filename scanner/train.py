@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirscan.checkpoints import weights
 from mirscan.models import fill, plain
@@ -66,11 +66,14 @@ def fit(
     evaluate : callable
         Given ``predict`` and the epoch, returns validation figures; ``better`` names the one to maximise.
     """
-    # ------------------------------------------------------------------ devices: data parallel over all of them
+    # ------------------------------------------------------------------ devices: data parallel over accelerators
+    # The cores of a CPU share one matrix product instead: XLA's CPU collectives abort when a busy machine keeps
+    # one of the host devices waiting.
     devices = jax.local_devices()
+    devices = devices[:1] if devices[0].platform == "cpu" else devices
     if recipe.batch % len(devices):
         raise ValueError(f"batch {recipe.batch} is not a multiple of {len(devices)} devices")
-    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,))
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec("data"))
 
@@ -78,7 +81,8 @@ def fit(
     module.train()
     if not recipe.dropout:
         module.set_attributes(deterministic=True)
-    graph, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    graph, params, stats, rest = parts
     size = recipe.epoch_size or len(next(iter(data.values())))
     steps = max(1, size // recipe.batch)
     total = steps * recipe.epochs
@@ -93,8 +97,8 @@ def fit(
         def objective(params: Any) -> tuple[jax.Array, Any]:
             inner = nnx.merge(graph, params, stats, rest, copy=True)
             value = loss(inner, batch)
-            _, _, stats_after, rest_after = nnx.split(inner, nnx.Param, nnx.BatchStat, ...)
-            return value, (stats_after, rest_after)
+            parts: Any = nnx.split(inner, nnx.Param, nnx.BatchStat, ...)
+            return value, parts[2:]
 
         (value, (stats, rest)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
         updates, memory = optimiser.update(gradient, memory, params)
@@ -122,7 +126,7 @@ def fit(
         weights.save(folder / name, {k: v for k, v in tree.items() if v}, {"recipe": asdict(recipe), **more})
 
     # ------------------------------------------------------------------ epochs
-    started, losses = time.time(), []
+    started, before, losses = time.time(), done, []
     for epoch in range(done // steps, recipe.epochs):
         order = _order(data, recipe, epoch, size)
         for number in range(done - epoch * steps, steps):
@@ -133,7 +137,7 @@ def fit(
             done += 1
             if done % save_every == 0 and done % steps:
                 recent = float(np.mean(jax.device_get(losses[-save_every:])))
-                log(f"step {done}/{total} loss {recent:.5f} {done * recipe.batch / (time.time() - started):.0f} rows/s")
+                log(f"step {done}/{total} loss {recent:.5f} {(done - before) * recipe.batch / (time.time() - started):.0f} rows/s")
                 keep("state", done=done, best=best)
         figures = evaluate(predictor(graph, state, rest), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures

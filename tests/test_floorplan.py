@@ -24,7 +24,7 @@ FLOORS = {
     2.8: ["models", "work"],
     3: ["call", "evaluate", "examples", "export", "pick", "scan", "train"],
     3.5: ["curate"],
-    4: ["bench", "cascade", "mine", "run"],
+    4: ["bench", "cascade", "judge", "mine", "run"],
     5: ["demo"],
     6: ["cli"],
 }  # fmt: skip
