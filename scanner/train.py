@@ -137,7 +137,8 @@ def fit(
             done += 1
             if done % save_every == 0 and done % steps:
                 recent = float(np.mean(jax.device_get(losses[-save_every:])))
-                log(f"step {done}/{total} loss {recent:.5f} {(done - before) * recipe.batch / (time.time() - started):.0f} rows/s")
+                speed = (done - before) * recipe.batch / (time.time() - started)
+                log(f"step {done}/{total} loss {recent:.5f} {speed:.0f} rows/s")
                 keep("state", done=done, best=best)
         figures = evaluate(predictor(graph, state, rest), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
