@@ -65,6 +65,7 @@ def scan(genome: Path, weights: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_memory_hardly_grows_with_a_contig(tmp_path: Path, tiny_weights: Path) -> None:
     scan(write_contigs(tmp_path / "warm.fa", [10_000]), tiny_weights)  # compiles the kernels, which takes memory too
     small = scan(write_contigs(tmp_path / "small.fa", [1_000_000]), tiny_weights)
