@@ -59,12 +59,14 @@ def train_stage(
         If an earlier stage has not been trained.
     """
     recipe = recipe or RECIPES[stage]
+    before = STAGES[: STAGES.index(stage)]
+    for earlier in before:
+        if not (out / earlier / "best").is_dir():
+            raise InputError(f"{out / earlier}: train the stage {earlier!r} first")
     spec = find_model(name)
     model = spec.build(rngs=nnx.Rngs(recipe.seed))
     frozen = spec.build(rngs=nnx.Rngs(0), precision=best_precision(spec))  # as a scan will compute it
-    for earlier in STAGES[: STAGES.index(stage)]:
-        if not (out / earlier / "best").is_dir():
-            raise InputError(f"{out / earlier}: train the stage {earlier!r} first")
+    for earlier in before:
         _put(getattr(frozen, earlier), out / earlier / "best")
     frozen.eval()
     module = getattr(model, stage)

@@ -80,7 +80,7 @@ def fit(
     # ------------------------------------------------------------------ module, optimiser
     module.train()
     if not recipe.dropout:
-        module.set_attributes(deterministic=True)
+        module.set_attributes(deterministic=True, raise_if_not_found=False)
     parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     graph, params, stats, rest = parts
     size = recipe.epoch_size or len(next(iter(data.values())))

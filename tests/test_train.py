@@ -1,0 +1,146 @@
+"""The training loop on a toy problem, and the pieces of the cascade's training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mirscan.cascade import STAGES, assemble, pairs, structure_figures, structures, train_stage
+from mirscan.examples import Sources
+from mirscan.models import load_model
+from mirscan.train import Recipe, fit, runner
+from mirscan.types import InputError
+
+RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
+
+
+class Toy(nnx.Module):
+    """A line with a batch norm, so that statistics are trained and kept too."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.line = nnx.Linear(3, 1, rngs=rngs)
+
+    def __call__(self, x: Any) -> Any:
+        return self.line(self.norm(x))[:, 0]
+
+
+def loss(module: Any, batch: dict[str, Any]) -> Any:
+    return jnp.mean((module(batch["x"]) - batch["target"]) ** 2)
+
+
+def toy_data() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((640, 3)).astype(np.float32)
+    return {"x": x, "target": (x @ np.array([1.0, -2.0, 0.5]) + 3).astype(np.float32), "positive": x[:, 0] > 1}
+
+
+def run(folder: Path, data: dict[str, np.ndarray], recipe: Recipe, stop_after: int | None = None) -> dict[str, Any]:
+    """Train the toy; ``stop_after`` epochs it is interrupted as a kill would."""
+
+    def evaluate(predict: Any, epoch: int) -> dict[str, float]:
+        if epoch == stop_after:
+            raise KeyboardInterrupt
+        return {"fit": -float(np.mean((predict({"x": data["x"]}) - data["target"]) ** 2))}
+
+    module = Toy(nnx.Rngs(0))
+    return fit(module, loss, data, recipe, folder, evaluate=evaluate, better="fit", log=lambda line: None, save_every=7)
+
+
+def leaves(tree: Any) -> list[np.ndarray]:
+    return [leaf for key in sorted(tree) for leaf in leaves(tree[key])] if isinstance(tree, dict) else [tree]
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    run(tmp_path / "run", toy_data(), replace(RECIPE, epochs=12))
+    entries = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in entries] == list(range(1, 13))
+    assert entries[-1]["fit"] > -0.05
+    assert entries[0]["loss"] > 10 * entries[-1]["loss"]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    data = toy_data()
+    whole = run(tmp_path / "whole", data, RECIPE)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", data, RECIPE, stop_after=1)
+    resumed = run(tmp_path / "cut", data, RECIPE)
+    for a, b in zip(leaves(whole), leaves(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    run(tmp_path / "run", toy_data(), RECIPE)
+    with pytest.raises(ValueError, match="another recipe"):
+        run(tmp_path / "run", toy_data(), replace(RECIPE, learning_rate=0.1))
+
+
+def test_balanced_batches_hold_the_share(tmp_path: Path) -> None:
+    seen = []
+
+    def spy(module: Any, batch: dict[str, Any]) -> Any:
+        import jax
+
+        jax.debug.callback(lambda positive: seen.append(int(positive.sum())), batch["positive"])
+        return loss(module, batch)
+
+    data = toy_data()
+    module = Toy(nnx.Rngs(0))
+    recipe = replace(RECIPE, epochs=1, positive_share=0.25, epoch_size=320)
+    fit(module, spy, data, recipe, tmp_path / "r", evaluate=lambda p, e: {"f": 0.0}, better="f", log=lambda line: None)
+    assert seen == [8] * 10
+
+
+def test_runner_pads_and_keeps_order() -> None:
+    module = Toy(nnx.Rngs(0))
+    module.eval()
+    x = toy_data()["x"][:77]
+    np.testing.assert_allclose(runner(module, rows=16)({"x": x}), module(jnp.asarray(x)), rtol=1e-6)
+
+
+def test_structures_and_pairs() -> None:
+    signs, energy = structures([("((..))", -1.2), ("......", 0.0)])
+    assert signs.tolist() == [[1, 1, 0, 0, -1, -1], [0] * 6]
+    np.testing.assert_allclose(energy, [0.2, 0.0])
+    assert pairs(signs[0]) == {(0, 5), (1, 4)}
+    assert pairs(np.array([1, -1, -1, 1])) == {(0, 1)}
+    figures = structure_figures(np.array([[1, 0.2, 0, 0, -0.6, -0.9]]), signs[:1])
+    assert figures["pair_f1"] == pytest.approx(0.0)  # one pair is spelled, (0, 4), and it is wrong
+    assert figures["position_accuracy"] == pytest.approx(5 / 6)
+    assert structure_figures(signs, signs)["pair_f1"] == 1
+
+
+def test_stages_need_the_ones_before(tmp_path: Path) -> None:
+    sources = Sources(tmp_path / "none.fa", ())
+    with pytest.raises(InputError, match="structure"):
+        train_stage("mire2e-tiny", "energy", sources, tmp_path, log=print)
+
+
+@pytest.mark.slow
+def test_the_whole_cascade_trains_and_ships(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    count = 600
+    codes = generator.integers(0, 4, (count, 100)).astype(np.uint8)
+    common = {
+        "codes": codes,
+        "label": (generator.random(count) < 0.3).astype(np.uint8),
+        "part": (generator.random(count) < 0.2).astype(np.uint8),
+        "source": np.zeros(count, np.int32),
+    }
+    signs = generator.integers(-1, 2, (count, 100)).astype(np.int8)
+    np.savez(tmp_path / "folded.npz", **common, structure=signs, energy=generator.random(count).astype(np.float32))
+    np.savez(tmp_path / "classes.npz", **common)
+    sources = Sources(tmp_path / "none.fa", ())
+    for stage in STAGES:
+        recipe = replace(RECIPE, epochs=1, learning_rate=1e-3, positive_share=0.25 if stage == "classifier" else None)
+        train_stage("mire2e-tiny", stage, sources, tmp_path, recipe=recipe, log=lambda line: None)
+    folder = assemble("mire2e-tiny", tmp_path, {"data": "noise"})
+    graph, state = load_model("mire2e-tiny", folder)
+    assert np.isfinite(np.asarray(nnx.merge(graph, state)(jnp.asarray(codes[:4])))).all()
