@@ -38,6 +38,7 @@ def train_stage(
     out: Path,
     *,
     recipe: Recipe | None = None,
+    start: Path | None = None,
     folded: int = 40_000,
     negatives: int = 60_000,
     copies: int = 2,
@@ -48,6 +49,8 @@ def train_stage(
 
     Parameters
     ----------
+    start : Path, optional
+        A checkpoint of the whole model to begin from, instead of random weights.
     folded, negatives : int
         Background windows to fold (first two stages), and to tell from precursors (third stage).
     copies : int
@@ -69,6 +72,9 @@ def train_stage(
     for earlier in before:
         _put(getattr(frozen, earlier), out / earlier / "best")
     frozen.eval()
+    if start is not None:
+        state = nnx.state(model, (nnx.Param, nnx.BatchStat))
+        nnx.update(model, fill(state, weights.restore(start)))
     module = getattr(model, stage)
     data, score, better = _PREPARE[stage](frozen, sources, out, folded, negatives, copies, processes, log)
     inside = data.pop("part")

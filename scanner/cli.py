@@ -188,6 +188,7 @@ def train(
     pseudo: Annotated[Path | None, typer.Option(help="FASTA of pseudo hairpins")] = None,
     folded: Annotated[int, typer.Option(help="Background windows to fold")] = 40_000,
     negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 60_000,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to begin from instead of random weights")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
 ) -> None:
@@ -215,7 +216,16 @@ def train(
     recipe = RECIPES[stage] if epochs is None else replace(RECIPES[stage], epochs=epochs)
     cores = threads or len(os.sched_getaffinity(0))
     train_stage(
-        model, stage, sources, output, recipe=recipe, folded=folded, negatives=negatives, processes=cores, log=log.info
+        model,
+        stage,
+        sources,
+        output,
+        recipe=recipe,
+        start=start,
+        folded=folded,
+        negatives=negatives,
+        processes=cores,
+        log=log.info,
     )
 
 

@@ -144,3 +144,12 @@ def test_the_whole_cascade_trains_and_ships(tmp_path: Path) -> None:
     folder = assemble("mire2e-tiny", tmp_path, {"data": "noise"})
     graph, state = load_model("mire2e-tiny", folder)
     assert np.isfinite(np.asarray(nnx.merge(graph, state)(jnp.asarray(codes[:4])))).all()
+
+    # begun from those weights at a rate of nearly zero, a stage stays where it was
+    (tmp_path / "again").mkdir()
+    np.savez(tmp_path / "again" / "folded.npz", **dict(np.load(tmp_path / "folded.npz")))
+    still = replace(RECIPE, epochs=1, learning_rate=1e-9)
+    tree = train_stage("mire2e-tiny", "structure", sources, tmp_path / "again", recipe=still, start=folder, log=print)
+    np.testing.assert_allclose(
+        tree["front"]["convolution"]["kernel"], state["structure"]["front"]["convolution"]["kernel"][...], atol=1e-3
+    )
