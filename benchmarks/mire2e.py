@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from mirscan.cascade import structure_figures, structures
-from mirscan.devices import Scorer, backend, compiled_rows, configure
+from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure
 from mirscan.examples import Corpus, Sources, read_corpus, read_loci
 from mirscan.folding import ViennaFolder
 from mirscan.genome import open_genome
@@ -61,15 +61,16 @@ def sources(data: Path) -> Sources:
     )
 
 
-def scorer(weights: Path | None, *, random: bool = False) -> Scorer:
-    """Scores by the shipped weights, by those of a folder, or by random ones."""
+def scorer(weights: Path | None, *, random: bool = False, precision: str | None = None) -> Scorer:
+    """Scores by the shipped weights, by those of a folder, or by random ones, in the precision of a scan."""
+    precision = precision or best_precision(SPEC)
     if random:
-        model = SPEC.build(rngs=nnx.Rngs(0))
+        model = SPEC.build(rngs=nnx.Rngs(0), precision=precision)
         model.eval()
         nnx.pop(model, nnx.RngState)
         graph, state = nnx.split(model)
     else:
-        graph, state = load_model(SPEC.name, weights)
+        graph, state = load_model(SPEC.name, weights, precision=precision)
     return Scorer(SPEC, graph, state, rows=compiled_rows(SPEC, backend()))
 
 
@@ -79,7 +80,7 @@ def structure_and_energy(weights: Path | None, corpus: Corpus, count: int) -> di
     held = np.flatnonzero(corpus.part == 2)
     precursors = np.stack([corpus.windows(generator, n, 100) for n in generator.choice(held, count)])
     background = corpus.backgrounds["test"].draw(generator, count, 100)
-    graph, state = load_model(SPEC.name, weights)
+    graph, state = load_model(SPEC.name, weights, precision=best_precision(SPEC))
     model = nnx.merge(graph, state)
     figures = {}
     with ViennaFolder(1) as folder:
@@ -138,6 +139,24 @@ def offsets(score: Scorer, corpus: Corpus, count: int = 150) -> list[dict[str, f
     return curve
 
 
+def precisions(weights: Path | None, corpus: Corpus, count: int = 1000) -> dict[str, float]:
+    """Scores in bfloat16 products against float32, on precursors of held-out families and background."""
+    generator = np.random.default_rng(14)
+    held = np.flatnonzero(corpus.part == 2)
+    positives = np.stack([corpus.windows(generator, n, 100) for n in generator.choice(held, count // 2)])
+    codes = np.concatenate([positives, corpus.backgrounds["test"].draw(generator, count // 2, 100)])
+    one, other = (scorer(weights, precision=name).score(codes) for name in ("float32", "bfloat16"))
+    ranks = [np.argsort(np.argsort(scores)) for scores in (one, other)]
+    return {
+        "windows": count,
+        "largest_difference": float(np.abs(one - other).max()),
+        "median_difference": float(np.median(np.abs(one - other))),
+        "rank_correlation": float(np.corrcoef(*ranks)[0, 1]),
+        "average_precision_float32": average_precision(np.arange(count) < count // 2, one),
+        "average_precision_bfloat16": average_precision(np.arange(count) < count // 2, other),
+    }
+
+
 def genome(scorers: dict[str, Scorer], fasta: Path, gff3: Path) -> dict[str, Any]:
     """Every window of a genome: percentile of the best window over each known hairpin, average precision of windows."""
     with tempfile.TemporaryDirectory() as spool, open_genome(fasta, spool=Path(spool)) as opened:
@@ -174,7 +193,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", type=Path, help="instead of the shipped ones")
     parser.add_argument("--output", type=Path, help="results are written to OUTPUT.json")
-    parser.add_argument("--positives", type=int, default=100)
+    parser.add_argument("--positives", type=int, default=60)
     parser.add_argument("--ratio", type=int, default=1000)
     options = parser.parse_args()
     configure()
@@ -198,6 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as spool:
         corpus = read_corpus(sources(data), Path(spool))
     note("stages", structure_and_energy(options.weights, corpus, 1000))
+    note("precision", precisions(options.weights, corpus))
     note("offset_curve", offsets(both["trained"], corpus))
     note("classifier", classification(both, corpus, options.positives, options.ratio))
     note("seconds", round(time.time() - began))
