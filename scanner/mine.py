@@ -20,11 +20,11 @@ from mirscan.types import ModelSpec
 class Rounds:
     """How often, how long, and on how many negatives."""
 
-    epochs: tuple[int, ...] = (2, 2, 4)
+    epochs: tuple[int, ...] = (1, 1, 1)
     """Epochs of each round."""
     random: int = 150_000
     """Background hairpins of a round, drawn anew."""
-    searched: int = 400_000
+    searched: int = 300_000
     """Background hairpins in which hard ones are looked for after a round."""
     hard: int = 40_000
     """The highest scoring of them: they stay for the rounds that follow."""

@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -258,14 +259,15 @@ def main() -> None:
     boosted: dict[str, np.ndarray] = {}
     for fold in options.folds:
         held = [c for c in corpus.contigs if c.fold == fold]
+        kept = options.work / options.name / f"seed{options.seed}-fold{fold}" / "scores.npz"
         training = training_set(corpus, fold)
-        folder = options.work / options.name / f"seed{options.seed}-fold{fold}"
-        tree = mine(spec, *training, rounds, folder, log)
-        module = spec.build(rngs=nnx.Rngs(0))
-        set_weights(module, tree)
-        for contig in held:
-            scores[contig.name] = score_hairpins(module, contig.labelled.hairpins)
-        np.savez(folder / "scores.npz", **{c.name: scores[c.name] for c in held})
+        if not kept.exists():
+            module = spec.build(rngs=nnx.Rngs(0))
+            set_weights(module, mine(spec, *training, rounds, kept.parent, log))
+            arrays: dict[str, Any] = {c.name: score_hairpins(module, c.labelled.hairpins) for c in held}
+            np.savez(kept, **arrays)
+        with np.load(kept) as saved:
+            scores |= {c.name: saved[c.name] for c in held}
         for line in rows_of(options.model, judge(corpus, {c.name: scores[c.name] for c in held})):
             log(line)
         if options.yardsticks:
