@@ -68,7 +68,8 @@ SETS = {
     "HCMV": "hcmv_",
     "KSHV": "kshv_",
 }
-DOUBTFUL = 0.3
+DOUBTFUL = 0.1
+"""Weight of miRBase entries without support by MirGeneDB."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-from cross_fit import FOLDS, Contig, places, read_corpus
+from cross_fit import Contig, places, read_corpus
 
 from mirscan.evaluate import match, non_redundant
 from mirscan.examples import kmers
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=50)
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
-    for fold in range(FOLDS):
-        with np.load(options.work / options.name / f"seed{options.seed}-fold{fold}" / "scores.npz") as saved:
+    for path in sorted((options.work / options.name).glob(f"seed{options.seed}-fold*/scores.npz")):
+        with np.load(path) as saved:
             scores |= {name: saved[name] for name in saved.files if name.startswith("cel_")}
     corpus = read_corpus(options.data, options.work)
     contigs = [c for c in corpus.contigs if c.name in scores]
