@@ -105,6 +105,7 @@ def save(folder: Path, tree: Tree, about: dict[str, Any], *, half: bool = False)
 
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(aside / "tree", _map(tree, leaf))
+    (aside / "tree" / "commit_success.txt").unlink(missing_ok=True)  # names the folder it was written in
     (aside / "about.json").write_text(json.dumps(about, indent=1) + "\n")
     (aside / SUMS).write_text(_sums(aside))
     if folder.exists():
