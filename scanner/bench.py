@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mirscan.checkpoints.weights import registry
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices, mini_batch
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
 from mirscan.kernels.windows import cut, scorable
-from mirscan.models import find_model, load_model
+from mirscan.models import find_model, load_model, untrained_model
 from mirscan.types import Grid
 
 HG38_WINDOWS = 310e6
@@ -139,14 +140,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _model(name: str, precision: str) -> tuple[Any, Any]:
-    from mirscan.checkpoints.weights import registry
-
-    if name in registry():
-        return load_model(name, precision=precision)
-    model = find_model(name).build(rngs=nnx.Rngs(0), precision=precision)
-    model.eval()
-    nnx.pop(model, nnx.RngState)
-    return nnx.split(model)
+    shipped = name in registry()
+    return load_model(name, precision=precision) if shipped else untrained_model(name, precision=precision)
 
 
 def _flops(graph: Any, state: Any, function: Callable[[Any, Any], Any], codes: np.ndarray) -> float:

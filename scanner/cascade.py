@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.devices import best_precision
-from mirscan.examples import BACKGROUND, PRECURSOR, Corpus, Examples, Sources, draw_examples, read_corpus
+from mirscan.examples import PRECURSOR, Sources, draw_examples, read_corpus
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
 from mirscan.metrics import average_precision, max_f1
-from mirscan.models import fill, find_model, plain
+from mirscan.models import fill, find_model, plain, set_weights
 from mirscan.train import Batch, Recipe, fit, focal_loss, runner, squared_error
 from mirscan.types import InputError
 
@@ -73,8 +72,7 @@ def train_stage(
         _put(getattr(frozen, earlier), out / earlier / "best")
     frozen.eval()
     if start is not None:
-        state = nnx.state(model, (nnx.Param, nnx.BatchStat))
-        nnx.update(model, fill(state, weights.restore(start)))
+        set_weights(model, weights.restore(start))
     module = getattr(model, stage)
     data, score, better = _PREPARE[stage](frozen, sources, out, folded, negatives, copies, processes, log)
     inside = data.pop("part")
@@ -158,21 +156,26 @@ def _letters(codes: np.ndarray) -> str:
     return decode(codes).decode()
 
 
-def _structure_data(model: Any, sources: Sources, out: Path, folded: int, *rest: Any) -> Any:
-    data = _folded(sources, out, folded, *rest[2:])
+def _structure_data(
+    model: Any, sources: Sources, out: Path, folded: int, negatives: int, copies: int, processes: int, log: Any
+) -> Any:
+    data = _folded(sources, out, folded, processes, log)
     arrays = {"codes": data["codes"], "target": data["structure"].astype(np.float32), "part": data["part"]}
-    return arrays, lambda found, held: _negate(structure_figures(found, held["target"])), "fit"
+
+    def score(found: np.ndarray, held: Batch) -> dict[str, float]:
+        figures = structure_figures(found, held["target"])
+        return figures | {"fit": -figures["error"]}
+
+    return arrays, score, "fit"
 
 
-def _negate(figures: dict[str, float]) -> dict[str, float]:
-    return figures | {"fit": -figures["error"]}
-
-
-def _energy_data(model: Any, sources: Sources, out: Path, folded: int, *rest: Any) -> Any:
-    data = _folded(sources, out, folded, *rest[2:])
+def _energy_data(
+    model: Any, sources: Sources, out: Path, folded: int, negatives: int, copies: int, processes: int, log: Any
+) -> Any:
+    data = _folded(sources, out, folded, processes, log)
     arrays = {
         "codes": data["codes"],
-        "structure": predicted_structure(model, data["codes"], out / "folded_structure.npy", rest[3]),
+        "structure": predicted_structure(model, data["codes"], out / "folded_structure.npy", log),
         "target": data["energy"],
         "positive": data["label"] == PRECURSOR,
         "part": data["part"],
@@ -193,13 +196,12 @@ def _classifier_data(
 ) -> Any:
     path = out / "classes.npz"
     if not path.is_file():
-        corpus: Corpus = read_corpus(sources, out / "spool")
+        corpus = read_corpus(sources, out / "spool")
         wanted = {"train": negatives, "validation": negatives // 8}
-        examples: Examples = draw_examples(corpus, copies=copies, background=wanted, seed=1)
-        chosen = examples.part < 2
-        log(f"drew {chosen.sum()} windows")
-        arrays = {"codes": examples.codes, "label": examples.label, "part": examples.part, "source": examples.source}
-        replace(examples, **{key: array[chosen] for key, array in arrays.items()}).save(path)
+        examples = draw_examples(corpus, copies=copies, background=wanted, seed=1)
+        examples = examples.take(examples.part < 2)
+        log(f"drew {len(examples)} windows")
+        examples.save(path)
     data = dict(np.load(path))
     signs = predicted_structure(model, data["codes"], out / "classes_structure.npy", log)
     arrays = {
@@ -243,4 +245,3 @@ _PREPARE: dict[str, Callable[..., tuple[Batch, Callable[..., dict[str, float]], 
     "energy": _energy_data,
     "classifier": _classifier_data,
 }
-__all__ = ["BACKGROUND", "RECIPES", "STAGES", "assemble", "structure_figures", "structures", "train_stage"]

@@ -251,6 +251,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def take(self, rows: np.ndarray) -> Examples:
+        """Some rows: an index array or a mask."""
+        return Examples(self.codes[rows], self.label[rows], self.part[rows], self.source[rows])
+
     def save(self, path: Path, **more: np.ndarray) -> None:
         """Write the arrays, and others with as many rows, to one compressed file (aside, then renamed)."""
         aside = path.with_name(path.name + ".part.npz")

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from mirscan.hairpins import Hairpins
-from mirscan.models import fill
+from mirscan.models import set_weights
 from mirscan.train import Recipe, fit, runner, weighted_cross_entropy
 from mirscan.types import ModelSpec
 
@@ -109,12 +109,6 @@ def mine(
             scores = score_hairpins(module, background.take(looked))
             hard = np.union1d(hard, looked[np.argsort(-scores, kind="stable")[: rounds.hard]])
     return tree
-
-
-def set_weights(module: Any, tree: dict[str, Any]) -> None:
-    """Put a plain tree of parameters and batch statistics into a module."""
-    state = nnx.state(module, nnx.filterlib.Any(nnx.Param, nnx.BatchStat))
-    nnx.update(module, fill(state, tree))
 
 
 def score_hairpins(module: Any, found: Hairpins, rows: int = 256) -> np.ndarray:

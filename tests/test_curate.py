@@ -21,8 +21,8 @@ from mirscan.curate import (
 from mirscan.examples import Background, Locus, Precursor, known_kmers
 from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import encode, reverse_complement
-from mirscan.mine import Rounds, mine, score_hairpins, set_weights
-from mirscan.models import MODELS
+from mirscan.mine import Rounds, mine, score_hairpins
+from mirscan.models import MODELS, set_weights
 
 STEM = "UGGAGGCCUUCGAUGGUAGACUAG"
 

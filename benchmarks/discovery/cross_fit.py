@@ -35,8 +35,8 @@ from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.examples import Background, Locus, Precursor, known_kmers, read_loci, read_precursors
 from mirscan.genome import open_genome
 from mirscan.hairpins import SCALARS, Hairpins, contig_hairpins
-from mirscan.mine import Rounds, mine, score_hairpins, set_weights
-from mirscan.models import MODELS
+from mirscan.mine import Rounds, mine, score_hairpins
+from mirscan.models import MODELS, set_weights
 
 FOLDS = 3
 ALWAYS = FOLDS

@@ -57,6 +57,30 @@ def load_model(name: str, folder: Path | None = None, *, precision: str = "float
         raise InputError(f"{folder}: not weights of {name}: {error}") from error
 
 
+def untrained_model(name: str, *, precision: str = "float32") -> tuple[Any, Any]:
+    """As `load_model`, with random weights: for speed, which does not depend on them, and as a yardstick."""
+    from flax import nnx
+
+    model = find_model(name).build(rngs=nnx.Rngs(0), precision=precision)
+    model.eval()
+    nnx.pop(model, nnx.RngState)
+    graph, state = nnx.split(model)
+    return graph, state
+
+
+def set_weights(module: Any, tree: dict[str, Any]) -> None:
+    """Put a plain tree of parameters and batch statistics into a module.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ.
+    """
+    from flax import nnx
+
+    nnx.update(module, fill(nnx.state(module, (nnx.Param, nnx.BatchStat)), tree))
+
+
 def plain(state: Any) -> dict[str, Any]:
     """An NNX state as a nested dict of NumPy arrays with string keys, as checkpoints hold it."""
     from flax import nnx
