@@ -271,6 +271,10 @@ class Call:
     sequence: str | None = None
     windows: int = 1
     """Merged windows above the threshold."""
+    precision: tuple[float, float, float] | None = None
+    """Estimated share of calls of this score that are known hairpins, and its 95 % interval: `mirscan.calibrate`."""
+    flags: tuple[str, ...] | None = None
+    """What to beware of (`mirscan.flags`); None where nobody looked."""
 
 
 @dataclasses.dataclass(frozen=True)

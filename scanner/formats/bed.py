@@ -1,4 +1,4 @@
-"""Tracks → bedGraph and BED, calls → BED: plain text, or BGZF where the name ends in ``.gz``.
+"""Tracks → bedGraph and BED, calls and hairpins → BED: plain text, or BGZF where the name ends in ``.gz``.
 
 Rows keep the order in which they come; sorted ones in BGZF can be indexed by ``tabix -p bed`` (with ``--csi`` where a
 contig is longer than 2^29 bases). A path of ``-`` is standard output.
@@ -6,18 +6,26 @@ contig is longer than 2^29 bases). A path of ``-`` is standard output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mirscan.formats.atomic import Output, Publication
 from mirscan.formats.decimals import floats, integers, rows
-from mirscan.formats.intervals import SortedIntervals, check_call, shortest
-from mirscan.types import STRANDS, Call
+from mirscan.formats.intervals import SortedIntervals, check_call, plain, shortest
+from mirscan.types import STRANDS, Call, Hairpin
 
 _STRANDS = np.frombuffer("".join(STRANDS).encode(), np.uint8)[:, None]
 _CALL_COLUMNS = "#contig start end name score strand raw_score energy structure sequence".replace(" ", "\t")
+_HAIRPIN_COLUMNS = "#contig start end name score strand energy structure".replace(" ", "\t")
+_FURTHER_COLUMNS: dict[str, Callable[[Call], str | None]] = {
+    "precision": lambda call: f"{call.precision[0]:.3g}" if call.precision else None,
+    "precision_low": lambda call: f"{call.precision[1]:.3g}" if call.precision else None,
+    "precision_high": lambda call: f"{call.precision[2]:.3g}" if call.precision else None,
+    "flags": lambda call: None if call.flags is None else ",".join(call.flags) or ".",
+}
+"""Columns that a file has where any of its calls has a value: the value, or None."""
 
 
 class _RowWriter(Publication):
@@ -94,11 +102,12 @@ class BedWriter(_RowWriter):
 
 
 def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
-    """Write calls as BED6+4 in the order given.
+    """Write calls as BED6+4, or more columns, in the order given.
 
     Columns: contig, start, end, name, integer score 0-1000, strand, raw score, energy (kcal/mol), dot-bracket and
-    sequence, ``.`` where absent. The first line names them behind a ``#``. IGV reads the file as it is; UCSC custom
-    tracks take its first six columns (``cut -f 1-6``), bigBed all of them (``-type=bed6+4``).
+    sequence; then estimated precision, the ends of its interval, and flags, each where any call has it; ``.`` where
+    absent. The first line names them behind a ``#``. IGV reads the file as it is; UCSC custom tracks take its first
+    six columns (``cut -f 1-6``), bigBed all of them (``-type=bed6+N``).
 
     Parameters
     ----------
@@ -115,7 +124,9 @@ def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
         From the file system. Nothing is published then.
     """
     with Output(path) as output:
-        output.write(f"{_CALL_COLUMNS}\n".encode())
+        calls = list(calls)
+        further = {n: value for n, value in _FURTHER_COLUMNS.items() if any(value(call) is not None for call in calls)}
+        output.write(("\t".join([_CALL_COLUMNS, *further]) + "\n").encode())
         for call in calls:
             check_call(call)
             thousandths = int(_thousandths(np.array(call.score)))
@@ -124,8 +135,39 @@ def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
                 "." if call.energy is None else f"{call.energy:.2f}",
                 call.structure or ".",
                 call.sequence or ".",
+                *(value(call) or "." for value in further.values()),
             ]
             output.write(("\t".join(map(str, columns)) + "\n").encode())
+
+
+def write_hairpins(path: str | Path, hairpins: Iterable[Hairpin]) -> None:
+    """Write hairpins as BED6+2 in the order given, as they come: none is kept.
+
+    Columns: contig, start, end, name (``hairpin_1`` and so on), ten times the energy without its sign, rounded and at
+    most 1000, strand, energy (kcal/mol) and dot-bracket (5' to 3' on the strand). The first line names them behind a
+    ``#``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name, or ``-``.
+    hairpins : iterable of Hairpin
+        Sorted by contig and start if the file is to be indexed.
+
+    Raises
+    ------
+    ValueError
+        If a contig's name holds a control character. Nothing is published then.
+    OSError
+        From the file system. Nothing is published then.
+    """
+    with Output(path) as output:
+        output.write(f"{_HAIRPIN_COLUMNS}\n".encode())
+        for number, hairpin in enumerate(hairpins, start=1):
+            place = f"{plain(hairpin.contig, 'contig')}\t{hairpin.start}\t{hairpin.end}\thairpin_{number}"
+            shade = min(1000, max(0, round(-10 * hairpin.energy)))
+            row = f"{place}\t{shade}\t{hairpin.strand}\t{hairpin.energy:.2f}\t{hairpin.structure}\n"
+            output.write(row.encode())
 
 
 def _thousandths(score: np.ndarray) -> np.ndarray:

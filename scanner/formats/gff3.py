@@ -1,4 +1,4 @@
-"""Calls → GFF3 (Sequence Ontology specification 1.26): plain text, or BGZF where the name ends in ``.gz``."""
+"""Calls and hairpins → GFF3 (Sequence Ontology specification 1.26): plain text, or BGZF where the name ends in ``.gz``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import check_call, shortest
-from mirscan.types import Call
+from mirscan.types import Call, Hairpin
 
 _RESERVED = re.compile(r"[;=&,%\x00-\x1f\x7f]")
 
@@ -17,8 +17,9 @@ _RESERVED = re.compile(r"[;=&,%\x00-\x1f\x7f]")
 def write_calls(path: str | Path, calls: Iterable[Call], contigs: Sequence[tuple[str, int]] = ()) -> None:
     """Write calls as features of type ``pre_miRNA`` (SO:0001244), 1-based and closed, in the order given.
 
-    Column 6 is the raw score; attributes are ``ID``, ``Name``, ``energy`` (kcal/mol), ``structure`` (dot-bracket) and
-    ``windows`` (merged windows). A sorted file in BGZF can be indexed by ``tabix -p gff``.
+    Column 6 is the raw score; attributes are ``ID``, ``Name``, ``energy`` (kcal/mol), ``structure`` (dot-bracket),
+    ``windows`` (merged windows); ``precision``, ``precision_low`` and ``precision_high`` (estimated, with its interval)
+    and ``flags`` (words) where a call has them. A sorted file in BGZF can be indexed by ``tabix -p gff``.
 
     Parameters
     ----------
@@ -39,15 +40,46 @@ def write_calls(path: str | Path, calls: Iterable[Call], contigs: Sequence[tuple
     """
     seen: set[str] = set()
     with Output(path) as output:
-        output.write(b"##gff-version 3\n")
-        for name, length in contigs:
-            output.write(f"##sequence-region {seqid(name)} 1 {length}\n".encode())
+        output.write(_header(contigs))
         for call in calls:
             check_call(call)
             if call.name in seen:
                 raise ValueError(f"two calls have the name {call.name}")
             seen.add(call.name)
             output.write(_row(call).encode())
+
+
+def write_hairpins(path: str | Path, hairpins: Iterable[Hairpin], contigs: Sequence[tuple[str, int]] = ()) -> None:
+    """Write hairpins as features of type ``stem_loop`` (SO:0000313), 1-based and closed, as they come: none is kept.
+
+    Column 6 is the energy (kcal/mol); attributes are ``ID`` and ``Name`` (``hairpin_1`` and so on) and ``structure``
+    (dot-bracket, 5' to 3' on the strand).
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name, or ``-`` for standard output.
+    hairpins : iterable of Hairpin
+        Sorted by contig and start if the file is to be indexed.
+    contigs : sequence of (name, length)
+        Contigs to declare by ``##sequence-region``.
+
+    Raises
+    ------
+    OSError
+        From the file system. Nothing is published then.
+    """
+    with Output(path) as output:
+        output.write(_header(contigs))
+        for number, hairpin in enumerate(hairpins, start=1):
+            place = f"{seqid(hairpin.contig)}\tmirscan\tstem_loop\t{hairpin.start + 1}\t{hairpin.end}"
+            name = f"ID=hairpin_{number};Name=hairpin_{number};structure={hairpin.structure}"
+            output.write(f"{place}\t{hairpin.energy:.2f}\t{hairpin.strand}\t.\t{name}\n".encode())
+
+
+def _header(contigs: Sequence[tuple[str, int]]) -> bytes:
+    lines = (f"##sequence-region {seqid(name)} 1 {length}\n" for name, length in contigs)
+    return ("##gff-version 3\n" + "".join(lines)).encode()
 
 
 def seqid(contig: str) -> str:
@@ -67,6 +99,12 @@ def _row(call: Call) -> str:
     if call.structure is not None:
         attributes["structure"] = call.structure
     attributes["windows"] = str(call.windows)
-    last = ";".join(f"{key}={attribute(value)}" for key, value in attributes.items())
+    if call.precision is not None:
+        names = ("precision", "precision_low", "precision_high")
+        attributes |= {name: f"{value:.3g}" for name, value in zip(names, call.precision, strict=True)}
+    pairs = [f"{key}={attribute(value)}" for key, value in attributes.items()]
+    if call.flags:
+        pairs.append("flags=" + ",".join(map(attribute, call.flags)))
+    last = ";".join(pairs)
     place = f"{call.start + 1}\t{call.end}"
     return f"{seqid(call.contig)}\tmirscan\tpre_miRNA\t{place}\t{shortest(call.score)}\t{call.strand}\t.\t{last}\n"
