@@ -17,6 +17,8 @@ from mirscan.types import InputError
 
 HERE = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"
+CALIBRATION = "calibration.json"
+"""Fitted to scores of the weights, so later than they: it is not in their sums and names them itself."""
 Tree = dict[str, Any]
 
 
@@ -128,7 +130,7 @@ def _load(path: Path) -> Tree:
 
 def _sums(folder: Path) -> str:
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    listed = [n for n in names if n != SUMS and not n.endswith(".md")]
+    listed = [n for n in names if n not in (SUMS, CALIBRATION) and not n.endswith(".md")]
     return "".join(f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in listed)
 
 

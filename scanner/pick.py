@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirscan.flags import NEAR, find_flags
 from mirscan.folding import turner_tables
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
@@ -34,7 +35,7 @@ def pick(
     store : ScoreStore
         A finished scan of a hairpin model.
     genome : Genome, optional
-        Adds sequence (DNA letters) and dot-bracket, both 5' to 3' on the hairpin's strand.
+        Adds sequence (DNA letters) and dot-bracket, both 5' to 3' on the hairpin's strand, and flags.
     calls_per_mb : float
         Budget: calls per megabase of scored windows, both strands together, rounded up.
     min_score : float, optional
@@ -87,9 +88,12 @@ def non_redundant(table: np.ndarray) -> np.ndarray:
 
 def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None) -> Call:
     start, end, minus = int(row["start"]), int(row["end"]), bool(row["minus"])
-    sequence = structure = None
+    sequence = structure = flags = None
     if genome is not None:
-        codes = genome.codes(int(row["contig"]), start, end)
+        contig, low = int(row["contig"]), max(0, start - NEAR)
+        around = genome.codes(contig, low, min(end + NEAR, genome.contigs[contig].length))
+        flags = find_flags(around, start - low, end - low)
+        codes = around[start - low : end - low]
         codes = reverse_complement(codes) if minus else codes
         sequence = decode(codes).decode()
         length = np.array([end - start])
@@ -104,4 +108,5 @@ def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None) -
         energy=float(row["energy"]),
         structure=structure,
         sequence=sequence,
+        flags=flags,
     )

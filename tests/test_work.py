@@ -182,7 +182,7 @@ def test_calls_are_hairpins_with_their_own_structure(
     record = scan_genome(genome[0], options)
     rows = [line.split("\t") for line in (tmp_path / "x.bed").read_text().splitlines() if not line.startswith("#")]
     assert 0 < len(rows) == record["calls"] <= 12
-    for contig, start, end, _, _, strand, _, energy, structure, letters in rows:
+    for contig, start, end, _, _, strand, _, energy, structure, letters, flags in rows:
         codes = genome[1][int(contig[1])][int(start) : int(end)]
         codes = reverse_complement(codes) if strand == "-" else codes
         assert decode(codes).decode() == letters
@@ -190,3 +190,5 @@ def test_calls_are_hairpins_with_their_own_structure(
         assert structure[0] == "("
         assert structure[-1] == ")"
         assert float(energy) < 0
+        near = genome[1][int(contig[1])][max(0, int(start) - 100) : int(end) + 100]
+        assert flags == ("near_N" if (near == 4).any() else ".")
