@@ -1,4 +1,4 @@
-"""Window scores to runs: overlapping windows above a threshold, and how many runs each threshold would give."""
+"""Values of windows and hairpins to what is drawn: runs above a threshold, the best over each window or base."""
 
 import numpy as np
 
@@ -138,3 +138,31 @@ def _best_hairpins(
         if home[i] >= 0:
             best[home[i]] = max(best[home[i]], scores[i])
     return best
+
+
+def lay_over(energies: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Lowest energy over each base, where every row's stem-loop is laid over the bases it spans.
+
+    Parameters
+    ----------
+    energies : int16 (n,)
+        Of the stem-loop whose 5' end is each base, at most 0.
+    lengths : int16 (n,)
+        Its bases; 0 where there is none. What reaches beyond the last base is cut off.
+
+    Returns
+    -------
+    int16 (n,)
+        0 where no stem-loop lies.
+    """
+    lowest = np.zeros(len(energies), dtype=np.int16)
+    _lay_over(energies, lengths, lowest)
+    return lowest
+
+
+@kernel()
+def _lay_over(energies: np.ndarray, lengths: np.ndarray, lowest: np.ndarray) -> None:
+    for i in range(len(energies)):
+        energy = energies[i]
+        for k in range(i, min(i + lengths[i], len(lowest))):
+            lowest[k] = min(lowest[k], energy)

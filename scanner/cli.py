@@ -92,6 +92,31 @@ def genome(
 
 
 @app.command()
+def fold(
+    fasta: Annotated[str, typer.Argument(metavar="GENOME", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Energies: .bw, .bedgraph[.gz]; hairpins: .bed[.gz], .gff3[.gz]")
+    ],
+    span: Annotated[int, typer.Option(help="Longest stem-loop in bases, 40 to 200")] = 120,
+    per_strand: PerStrand = False,
+    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
+    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
+    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+) -> None:
+    """Compute the stem-loops of a genome: their energy over each base, or a list of the hairpins worth a look."""
+    from mirscan.fold import fold_genome
+
+    written = fold_genome(
+        fasta, output, span=span, per_strand=per_strand, regions=regions or (), regions_file=regions_file,
+        exclude=exclude or (), min_contig=min_contig, threads=threads,
+    )  # fmt: skip
+    for path in written:
+        log.info("wrote %s", path)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the example; made if absent")] = Path("demo"),
     model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "mire2e",

@@ -1,4 +1,4 @@
-"""Calls and hairpins → GFF3 (Sequence Ontology specification 1.26): plain text, or BGZF where the name ends in ``.gz``."""
+"""Calls and hairpins → GFF3 (Sequence Ontology specification 1.26): plain text, or BGZF for a name in ``.gz``."""
 
 from __future__ import annotations
 
