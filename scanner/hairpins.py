@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mirscan.copies import Copies
 from mirscan.folding import over_tiles, turner_tables
 from mirscan.kernels.bases import reverse_complement
 from mirscan.kernels.duplex import (
@@ -28,9 +29,9 @@ MARGIN = 512
 PIECE = 1 << 17
 SCALARS = (
     "energy", "energy_per_base", "energy_residual", "length", "a", "c", "g", "u", "entropy", "opposite_energy",
-    "opposite_difference", "pairs", "loop", "gaps", "interior", "columns",
+    "opposite_difference", "pairs", "loop", "gaps", "interior", "columns", "copies",
 )  # fmt: skip
-"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex."""
+"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex; log2 of copies in the genome."""
 
 
 class Hairpins(NamedTuple):
@@ -44,7 +45,7 @@ class Hairpins(NamedTuple):
         kcal/mol.
     duplexes : (H, columns, 3) uint8
         From `mirscan.kernels.duplex.align_duplexes`, 5' to 3' on the hairpin's strand.
-    scalars : (H, 16) float32
+    scalars : (H, 17) float32
         By `SCALARS`.
     """
 
@@ -66,7 +67,12 @@ class Hairpins(NamedTuple):
 
 
 def find_hairpins(
-    codes: np.ndarray, first: int = 0, last: int | None = None, span: int = SPAN, tables: Tables | None = None
+    codes: np.ndarray,
+    first: int = 0,
+    last: int | None = None,
+    span: int = SPAN,
+    tables: Tables | None = None,
+    copies: Copies | None = None,
 ) -> Hairpins:
     """Proposed hairpins of both strands whose centre lies in ``codes[first:last]``, ready for a hairpin model.
 
@@ -83,6 +89,8 @@ def find_hairpins(
         Longest hairpin in bases.
     tables : Tables, optional
         Loop energies; those of Turner 2004 by default.
+    copies : Copies, optional
+        Counts of the genome's words; without them every hairpin counts as unique.
     """
     tables = turner_tables() if tables is None else tables
     last = len(codes) if last is None else last
@@ -102,7 +110,8 @@ def find_hairpins(
         inside = (centres >= 2 * first) & (centres < 2 * last)
         opposite = best_opposite(mine.starts, mine.ends, other.starts, other.ends, other.energies)[inside]
         kept = Proposals(*(column[inside] for column in mine))
-        strands.append(_encode(kept, opposite, strand, tables, low, is_minus=strand is minus))
+        repeated = np.zeros(len(kept.starts)) if copies is None else copies.of(plus, kept.starts, kept.ends)
+        strands.append(_encode(kept, opposite, repeated, strand, tables, low, is_minus=strand is minus))
     return in_order(strands)
 
 
@@ -113,7 +122,14 @@ def in_order(pieces: Iterable[Hairpins]) -> Hairpins:
 
 
 def _encode(
-    found: Proposals, opposite: np.ndarray, strand: np.ndarray, tables: Tables, low: int, *, is_minus: bool
+    found: Proposals,
+    opposite: np.ndarray,
+    repeated: np.ndarray,
+    strand: np.ndarray,
+    tables: Tables,
+    low: int,
+    *,
+    is_minus: bool,
 ) -> Hairpins:
     """Duplexes and scalars of one strand's proposals, which are in plus coordinates of the piece."""
     starts = len(strand) - found.ends if is_minus else found.starts
@@ -129,16 +145,17 @@ def _encode(
         energies, energies / lengths, energies - composition_threshold(fractions, lengths), lengths, *fractions.T,
         trinucleotide_entropy(strand, starts, starts + lengths), opposite, energies - opposite,
         *(counts[:, k] for k in (PAIRS, LOOP_BASES, GAPS, INTERIOR, LENGTH)),
+        repeated,
     ]  # fmt: skip
     scalars = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
     minus = np.full(len(starts), is_minus)
     return Hairpins(found.starts + low, found.ends + low, minus, energies, duplexes, scalars)
 
 
-def contig_hairpins(codes: np.ndarray, span: int = SPAN, threads: int = 1) -> Hairpins:
+def contig_hairpins(codes: np.ndarray, span: int = SPAN, threads: int = 1, copies: Copies | None = None) -> Hairpins:
     """`find_hairpins` of a whole contig, piece by piece, the pieces spread over threads."""
     tables = turner_tables()
     pieces = over_tiles(
-        lambda first, last: find_hairpins(codes, first, last, span, tables), len(codes), threads, tile=PIECE
+        lambda first, last: find_hairpins(codes, first, last, span, tables, copies), len(codes), threads, tile=PIECE
     )
     return in_order(pieces)

@@ -7,9 +7,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from mirscan.copies import Copies, count_copies
 from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome
-from mirscan.hairpins import MARGIN, PIECE, Hairpins, find_hairpins, in_order
+from mirscan.hairpins import MARGIN, PIECE, SCALARS, Hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
@@ -19,8 +20,9 @@ STRETCH = 1 << 13
 """Windows cut from the genome at a time: few enough that their codes stay in the cache."""
 HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
+    ("copies", "<f4"),
 ])  # fmt: skip
-"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol."""
+"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome."""
 
 Batch = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """Slots (int64) and the model's inputs, with one row each."""
@@ -109,9 +111,9 @@ class HairpinJob:
 
     resumable = False
 
-    def __init__(self, plan: Plan, genome: Genome, part: int, threads: int) -> None:
+    def __init__(self, plan: Plan, genome: Genome, part: int, threads: int, copies: Copies) -> None:
         self.plan, self.part = plan, part
-        self.stretches = [_stretch(plan, genome, piece, threads) for piece in plan.pieces(*plan.bounds(part))]
+        self.stretches = [_stretch(plan, genome, piece, threads, copies) for piece in plan.pieces(*plan.bounds(part))]
         self.slots = sum(stretch.found.size for stretch in self.stretches)
 
     def batches(self, rows: int, skip: int = 0) -> Iterator[Batch]:
@@ -148,6 +150,7 @@ class HairpinJob:
             for name, column in (("start", found.starts), ("end", found.ends), ("minus", found.minus)):
                 table[name] = column[owned]
             table["energy"] = found.energies[owned]
+            table["copies"] = found.scalars[owned, SCALARS.index("copies")]
             scores.append(both)
             tables.append(table)
         return np.concatenate(scores), np.concatenate(tables)
@@ -165,8 +168,13 @@ class HairpinJob:
 
 def jobs(plan: Plan, genome: Genome, parts: Iterable[int], unit: str, threads: int = 1) -> Iterator[Job]:
     """The work of each part, one after another, for a model of windows or of hairpins."""
+    if unit == "window":
+        for part in parts:
+            yield WindowJob(plan, genome, part)
+        return
+    copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
     for part in parts:
-        yield WindowJob(plan, genome, part) if unit == "window" else HairpinJob(plan, genome, part, threads)
+        yield HairpinJob(plan, genome, part, threads, copies)
 
 
 def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -178,14 +186,14 @@ def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, n
     return starts, bases, scorable(bases, starts - starts[0], grid.window, limit)
 
 
-def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int) -> _Stretch:
+def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies) -> _Stretch:
     starts, bases, good = _cut_from(plan, genome, piece)
     first, last = int(starts[0]), int(starts[-1]) + plan.grid.window
     low, high = max(0, first - MARGIN), min(plan.contigs[piece.contig].length, last + MARGIN)
     codes = np.concatenate([genome.codes(piece.contig, low, first), bases, genome.codes(piece.contig, last, high)])
     tables = turner_tables()
     pieces = over_tiles(
-        lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables),
+        lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables, copies=copies),
         last - first,
         threads,
         tile=PIECE,

@@ -14,11 +14,12 @@ PACKAGES = {"scanner": "mirscan", "kernels": "mirscan.kernels", "checkpoints": "
 
 FLOORS = {
     0: ["kernels._jit"],
-    0.5: ["kernels.bases", "kernels.duplex", "kernels.fasta", "kernels.hairpins", "kernels.tracks", "kernels.windows"],
+    0.5: ["kernels.bases", "kernels.duplex", "kernels.fasta", "kernels.hairpins", "kernels.tracks", "kernels.windows",
+          "kernels.words"],
     1: ["types"],
     1.2: ["formats.atomic", "formats.decimals", "formats.intervals", "formats.summaries"],
     1.5: ["contigs", "fasta", "formats.trees", "spool", "twobit"],
-    2: ["checkpoints.weights", "devices", "flags", "folding", "formats.bed", "formats.bigwig",
+    2: ["checkpoints.weights", "copies", "devices", "flags", "folding", "formats.bed", "formats.bigwig",
         "formats.fasta", "formats.gff3", "genome", "metrics", "models.layers", "proposals", "select", "store"],
     2.5: ["calibrate", "hairpins", "models.duplex", "models.mire2e"],
     2.8: ["models", "work"],
