@@ -221,6 +221,18 @@ def squared_error(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
     return jnp.mean((module(*inputs) - batch["target"]) ** 2)
 
 
+def guided_error(module: Any, batch: dict[str, jax.Array], weight: float = 0.1) -> jax.Array:
+    """Squared error of the first stage's structure, plus a guide for attention.
+
+    The guide is the cross entropy of one attention head of each layer against the base that each base pairs with
+    (itself where unpaired), as syntax guides attention in Strubell et al. 2018 (EMNLP, section 3.2). Signs alone say
+    little about who pairs with whom, and attention would find complementary stems late.
+    """
+    signs, logits = module.attend(batch["codes"])
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["partner"][None, ..., None], axis=-1)
+    return jnp.mean((signs - batch["target"]) ** 2) - weight * jnp.mean(chosen)
+
+
 def focal_loss(module: Any, batch: dict[str, jax.Array], gamma: float = 2.0) -> jax.Array:
     """Cross entropy of the logits, each example weighted by (1 - p)^gamma of its true class (Lin et al. 2017, eq. 4).
 

@@ -42,9 +42,34 @@ def product(rows: Float[Array, "N I"], weight: Float[Array, "I O"], precision: P
     """Matrix product of activations and a weight."""
     if precision.operands == jnp.float32:
         return rows @ weight
-    # fused into the product, a conversion takes XLA's slow path on a CPU: hence the barriers
-    left, right = (jax.lax.optimization_barrier(x.astype(precision.operands)) for x in (rows, weight))
-    return jax.lax.dot(left, right, preferred_element_type=jnp.float32).astype(precision.activations)
+    return _narrow_product(rows, weight).astype(precision.activations)
+
+
+@jax.custom_vjp
+def _narrow_product(rows: Array, weight: Array) -> Array:
+    """Product of bfloat16 roundings with float32 sums, in its gradient too."""
+    return _narrow_forward(rows, weight)[0]
+
+
+def _narrow_forward(rows: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    left, right = _rounded(rows), _rounded(weight)
+    return jax.lax.dot(left, right, preferred_element_type=jnp.float32), (left, right)
+
+
+def _narrow_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    left, right = kept
+    gradient = _rounded(gradient)
+    of_rows = jax.lax.dot_general(gradient, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    of_weight = jax.lax.dot_general(left, gradient, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return of_rows, of_weight
+
+
+def _rounded(x: Array) -> Array:
+    # fused into the product, a conversion takes XLA's slow path on a CPU: hence the barrier
+    return jax.lax.optimization_barrier(x.astype(jnp.bfloat16))
+
+
+_narrow_product.defvjp(_narrow_forward, _narrow_backward)
 
 
 def average_pool(x: Float[Array, "B L C"]) -> Float[Array, "B L2 C"]:
@@ -143,6 +168,10 @@ class EncoderLayer(nnx.Module):
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B L W"]) -> Float[Array, "B L W"]:
+        return self.attend(x)[0]
+
+    def attend(self, x: Float[Array, "B L W"]) -> tuple[Float[Array, "B L W"], Float[Array, "B H L L"]]:
+        """The layer's output, and the logits of each position's attention to every other."""
         wide = x.shape[-1]
         size = -(-self.size // 8) * 8 if wide > self.width else self.size
 
@@ -156,7 +185,8 @@ class EncoderLayer(nnx.Module):
         projected = (projected + jnp.stack(biases).reshape(-1)).reshape(*x.shape[:2], 3, self.heads, size)
         queries, keys, values = projected.transpose(2, 0, 3, 1, 4)
         logits = jnp.matmul(queries, keys.transpose(0, 1, 3, 2), preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits / math.sqrt(self.size), axis=-1).astype(values.dtype)
+        logits = logits / math.sqrt(self.size)
+        weights = jax.nn.softmax(logits, axis=-1).astype(values.dtype)
         mixed = jnp.matmul(self.dropout(weights), values).transpose(0, 2, 1, 3).reshape(len(rows), -1)
         merge = take(self.merge, self.heads, size, wide).reshape(-1, wide)
         mixed = product(mixed, merge, self.precision) + take(self.merge_bias, wide)
@@ -164,7 +194,7 @@ class EncoderLayer(nnx.Module):
         hidden = product(rows, take(self.widen, wide, self.hidden), self.precision) + take(self.widen_bias, self.hidden)
         hidden = self.dropout(nnx.relu(hidden))
         mixed = product(hidden, take(self.narrow, self.hidden, wide), self.precision) + take(self.narrow_bias, wide)
-        return self._norm(rows + self.dropout(mixed), 1).reshape(x.shape)
+        return self._norm(rows + self.dropout(mixed), 1).reshape(x.shape), logits
 
     def _norm(self, x: Float[Array, "N W"], which: int) -> Float[Array, "N W"]:
         x = x.astype(jnp.float32)

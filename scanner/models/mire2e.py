@@ -60,6 +60,10 @@ class Structure(nnx.Module):
         self.head = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
 
     def __call__(self, codes: UInt8[Array, "B L"]) -> Float[Array, "B L"]:
+        return self.attend(codes)[0]
+
+    def attend(self, codes: UInt8[Array, "B L"]) -> tuple[Float[Array, "B L"], Float[Array, "N B L L"]]:
+        """The structure, and the logits of the first attention head of each layer, which training can guide."""
         x = self.front(one_hot(codes, self.dtype))
         for block in self.blocks:
             x = block(x)
@@ -68,10 +72,13 @@ class Structure(nnx.Module):
         x = jnp.concatenate([x, places.astype(self.dtype)], axis=-1)
         if self.pad:
             x = jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[-1] % 8)))
+        heads = []
         for layer in self.layers:
-            x = layer(x)
+            x, logits = layer.attend(x)
+            heads.append(logits[:, 0])
         x = x[..., : 2 * self.width].astype(jnp.float32)
-        return jnp.tanh(self.head[2](nnx.elu(self.head[1](nnx.elu(self.head[0](x))))))[..., 0]
+        signs = jnp.tanh(self.head[2](nnx.elu(self.head[1](nnx.elu(self.head[0](x))))))[..., 0]
+        return signs, jnp.stack(heads)
 
 
 class Energy(nnx.Module):
