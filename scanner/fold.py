@@ -133,8 +133,9 @@ def strand_energies(codes: np.ndarray, first: int, last: int, span: int = SPAN) 
 
     Every base has a best stem-loop that opens there: of those of at most ``span`` bases whose 5' end is that base, the
     one of least energy (the shorter of equals). It is laid over all bases it spans, and a base has the lowest energy
-    that lies over it. So a hairpin is drawn where it is, from end to end; and the reverse complement of a contig has
-    the mirror image, strands exchanged.
+    that lies over it. So a hairpin is a well whose floor reaches from its one end to the other; weaker stem-loops that
+    share an arm with it are the steps around. The reverse complement of a contig has the mirror image, strands
+    exchanged.
 
     Parameters
     ----------
