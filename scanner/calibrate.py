@@ -26,7 +26,7 @@ import numpy as np
 
 from mirscan.checkpoints.weights import CALIBRATION
 from mirscan.formats.atomic import AtomicFile
-from mirscan.types import Call, InputError
+from mirscan.types import Call, InputError, UsageError
 
 FITTED_PER_MB = 1000
 """Best calls a megabase on which the line is fitted: hairpins far below, which the model missed, would flatten it."""
@@ -57,6 +57,25 @@ CLADES = {
 }  # fmt: skip
 """Entries of miRBase 22 by the length of the assembly, by name of ``--clade``."""
 DEFAULT_CLADE = "animal"
+
+
+def known_per_megabase(clade: str | None = None, prevalence: float | None = None) -> float:
+    """Prevalence of a clade, or the one given, after a check of what a user may ask for.
+
+    Raises
+    ------
+    UsageError
+        If the clade is not in `CLADES`, the prevalence is not above 0, or both are given.
+    """
+    if prevalence is None:
+        if (clade or DEFAULT_CLADE) not in CLADES:
+            raise UsageError(f"--clade {clade}: choose {', '.join(CLADES)}, or give --prevalence")
+        return CLADES[clade or DEFAULT_CLADE].prevalence
+    if clade is not None:
+        raise UsageError(f"--clade {clade} and --prevalence {prevalence:g}: give one of them")
+    if not 0 < prevalence < math.inf:
+        raise UsageError(f"--prevalence {prevalence:g}: known hairpins per megabase must be above 0")
+    return prevalence
 
 
 @dataclass(frozen=True)

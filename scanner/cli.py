@@ -34,6 +34,9 @@ Fasta = Annotated[Path | None, typer.Option(help="Sequences of the calls")]
 PerStrand = Annotated[bool, typer.Option("--per-strand", help="Also x.plus.bw and x.minus.bw")]
 Calls = Annotated[float, typer.Option("--calls-per-mb", help="Budget of calls per scanned megabase")]
 MinScore = Annotated[float | None, typer.Option(help="Call every locus of at least this score instead")]
+MinPrecision = Annotated[float | None, typer.Option(help="Call every locus of at least this estimated precision")]
+Clade = Annotated[str | None, typer.Option(help="For precision: animal (default), nematode, insect, vertebrate, human, virus")]
+Prevalence = Annotated[float | None, typer.Option(help="Known hairpins per Mb to expect, instead of --clade")]
 
 
 @app.command()
@@ -56,6 +59,9 @@ def genome(
     ambiguous: Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")] = "skip",
     calls_per_mb: Calls = 20.0,
     min_score: MinScore = None,
+    min_precision: MinPrecision = None,
+    clade: Clade = None,
+    prevalence: Prevalence = None,
     store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
     rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
@@ -79,6 +85,7 @@ def genome(
         step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
         min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
         ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
+        min_precision=min_precision, clade=clade, prevalence=prevalence,
         rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
         precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -139,20 +146,29 @@ def export(
     gff3: Gff3 = None,
     calls_per_mb: Calls = 20.0,
     min_score: MinScore = None,
+    min_precision: MinPrecision = None,
+    clade: Clade = None,
+    prevalence: Prevalence = None,
 ) -> None:
     """Write tracks, and calls without sequences, from a store; nothing is scanned again."""
     from mirscan.export import check_outputs, track_files
     from mirscan.export import export as export_tracks
-    from mirscan.run import find_calls, write_calls
+    from mirscan.run import Options, calibration_of, check_choice, find_calls, write_calls
     from mirscan.store import ScoreStore
 
+    options = Options(
+        output, calls_per_mb=calls_per_mb, min_score=min_score, min_precision=min_precision, clade=clade,
+        prevalence=prevalence,
+    )  # fmt: skip
+    check_choice(options)
     opened = ScoreStore.open(store)
+    calibration = calibration_of(opened.plan.model, opened.plan.weights_digest, options)
     check_outputs([*track_files(output, per_strand), *(path for path in (bed, gff3) if path)])
     opened.finish()
     for path in export_tracks(opened, output, per_strand=per_strand):
         log.info("wrote %s", path)
     if bed or gff3:
-        calls = find_calls(opened, None, calls_per_mb, min_score)
+        calls = find_calls(opened, None, options, calibration)
         write_calls(calls, opened.plan.contigs, bed, gff3, None)
 
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from mirscan.calibrate import Calibration, find_calibration, known_per_megabase
 from mirscan.call import call
 from mirscan.checkpoints import weights
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices
@@ -57,6 +58,9 @@ class Options:
     ambiguous: Literal["skip", "zero"] = "skip"
     calls_per_mb: float = 20.0
     min_score: float | None = None
+    min_precision: float | None = None
+    clade: str | None = None
+    prevalence: float | None = None
     store: str | None = None
     rm_store: bool = False
     fresh: bool = False
@@ -86,7 +90,7 @@ def scan_genome(
         When ``stop`` was requested; the same call resumes.
     """
     began = time.time()
-    spec = _checked(genome, options)
+    spec, calibration = _checked(genome, options)
     configure(options.threads)
     cores = options.threads or len(os.sched_getaffinity(0))
     devices = local_devices(options.devices)
@@ -121,7 +125,7 @@ def scan_genome(
         written = export(store, options.output, per_strand=options.per_strand)
         calls: list[Call] = []
         if options.bed or options.gff3 or options.fasta:
-            calls = find_calls(store, opened, options.calls_per_mb, options.min_score)
+            calls = find_calls(store, opened, options, calibration)
             write_calls(calls, plan.contigs, options.bed, options.gff3, options.fasta)
 
     record |= {
@@ -130,6 +134,8 @@ def scan_genome(
         "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
         "outputs": [str(path) for path in written],
         "calls": len(calls),
+        "calibration_digest": calibration.digest if calibration else None,
+        "prevalence": known_per_megabase(options.clade, options.prevalence) if calibration else None,
         "seconds": round(time.time() - began, 3),
         "scan_seconds": round(progress.seconds, 3),
         "windows_per_second": round((progress.done - progress.resumed) / max(progress.seconds, 1e-9), 1),
@@ -184,13 +190,60 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
     )
 
 
-def find_calls(store: ScoreStore, opened: Genome | None, calls_per_mb: float, min_score: float | None) -> list[Call]:
+def find_calls(
+    store: ScoreStore, opened: Genome | None, options: Options, calibration: Calibration | None = None
+) -> list[Call]:
     """Candidate loci of a finished scan, those of a window model refined by ViennaRNA if the genome is at hand."""
+    prevalence = known_per_megabase(options.clade, options.prevalence)
+    min_score = options.min_score
+    if calibration and options.min_precision is not None:
+        min_score = calibration.least_score(options.min_precision, prevalence)
     if find_model(store.plan.model).unit == "hairpin":
-        return pick(store, opened, calls_per_mb=calls_per_mb, min_score=min_score)
-    with ViennaFolder(1) as folder:
-        refine = folder if opened is not None else None
-        return call(store, opened, calls_per_mb=calls_per_mb, min_score=min_score, folder=refine)
+        calls = pick(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score)
+    else:
+        with ViennaFolder(1) as folder:
+            refine = folder if opened is not None else None
+            calls = call(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score, folder=refine)
+    if calibration is None:
+        return calls
+    given = "" if options.clade or options.prevalence else ", as in animals; see --clade and --prevalence"
+    log.info("precision of calls is estimated for %g known hairpins per Mb%s", prevalence, given)
+    return calibration.annotate(calls, prevalence)
+
+
+def calibration_of(model: str, weights_digest: str, options: Options) -> Calibration | None:
+    """The calibration of the weights that gave the scores, None where they have none.
+
+    Raises
+    ------
+    UsageError
+        If there is none and a precision is asked for.
+    InputError
+        If it cannot be read.
+    """
+    folder = options.weights or (weights.find(model) if model in weights.registry() else None)
+    found = find_calibration(folder, weights_digest) if folder else None
+    if found is None and options.min_precision is not None:
+        raise UsageError(f"--min-precision: these weights of {model!r} have no calibration; use --min-score")
+    return found
+
+
+def check_choice(options: Options) -> None:
+    """Refuse what no calls can be chosen by.
+
+    Raises
+    ------
+    UsageError
+        Naming the option.
+    """
+    known_per_megabase(options.clade, options.prevalence)
+    if options.calls_per_mb < 0:
+        raise UsageError(f"--calls-per-mb {options.calls_per_mb}: must not be negative")
+    if options.min_precision is not None:
+        if not 0 < options.min_precision < 1:
+            raise UsageError(f"--min-precision {options.min_precision:g}: must be above 0 and below 1")
+        if options.min_score is not None:
+            raise UsageError("--min-precision and --min-score: give one of them")
 
 
 def write_calls(
@@ -215,14 +268,14 @@ def run_file(output: Path) -> Path:
     return output.with_name(stem.rsplit(".", 1)[0] + ".run.json")
 
 
-def _checked(genome: Path | str, options: Options) -> ModelSpec:
-    """Refuse what cannot work, before anything is read or computed."""
+def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration | None]:
+    """Refuse what cannot work, before anything is read or computed; the model and the calibration of its weights."""
     spec = find_model(options.model)
     if spec.task != "precursor":
         raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
-    for name in ("calls_per_mb", "min_contig"):
-        if getattr(options, name) < 0:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: must not be negative")
+    check_choice(options)
+    if options.min_contig < 0:
+        raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
     for name in ("batch", "part_windows", "threads", "step"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -233,8 +286,9 @@ def _checked(genome: Path | str, options: Options) -> ModelSpec:
     outputs += [path for path in (options.bed, options.gff3, options.fasta) if path]
     inputs = [str(path) for path in (genome, options.regions_file, options.contig_alias) if path]
     check_outputs(outputs, inputs=inputs)
-    weights.verify(options.weights or weights.find(spec.name))
-    return spec
+    folder = options.weights or weights.find(spec.name)
+    weights.verify(folder)
+    return spec, calibration_of(spec.name, weights.digest(folder), options)
 
 
 def _unscorable(options: Options) -> str:
