@@ -35,7 +35,7 @@ PerStrand = Annotated[bool, typer.Option("--per-strand", help="Also x.plus.bw an
 Calls = Annotated[float, typer.Option("--calls-per-mb", help="Budget of calls per scanned megabase")]
 MinScore = Annotated[float | None, typer.Option(help="Call every locus of at least this score instead")]
 MinPrecision = Annotated[float | None, typer.Option(help="Call every locus of at least this estimated precision")]
-Clade = Annotated[str | None, typer.Option(help="For precision: animal (default), nematode, insect, vertebrate, human, virus")]
+Clade = Annotated[str | None, typer.Option(help="animal (default), nematode, insect, vertebrate, human or virus")]
 Prevalence = Annotated[float | None, typer.Option(help="Known hairpins per Mb to expect, instead of --clade")]
 
 
