@@ -7,7 +7,7 @@ Here a line is fitted on scores of contigs the model has not seen:
 
 The last term carries it to other genomes: if hairpins and background score alike there, the odds of a score change
 with the number of hairpins in a megabase and with nothing else (Saerens, Latinne & Decaestecker 2002, eq. 4). A line
-is enough (Platt 1999); curves did not do better on contigs left out (benchmarks/discovery/calibrate.py).
+is enough (Platt 1999): a bend did no better on contigs left out (benchmarks/discovery/calibrate.py).
 What is estimated are known hairpins, those of miRBase: a lower bound, since nobody knows them all. It never ranks.
 """
 
@@ -101,6 +101,11 @@ class Sample:
     blocks: np.ndarray
     megabases: float
     prevalence: float
+
+    def best(self) -> Sample:
+        """The calls a line is fitted on: `FITTED_PER_MB`."""
+        rows = np.argsort(-self.logits, kind="stable")[: math.ceil(FITTED_PER_MB * self.megabases)]
+        return replace(self, logits=self.logits[rows], positive=self.positive[rows], blocks=self.blocks[rows])
 
 
 @dataclass(frozen=True)
@@ -202,17 +207,14 @@ def fit_calibration(samples: Sequence[Sample], draws: int = DRAWS, seed: int = 0
     for sample in samples:
         if len(sample.logits) and not sample.prevalence > 0:
             raise ValueError(f"prevalence {sample.prevalence}: calls of a genome without known hairpins tell nothing")
-    logits = np.concatenate([sample.logits for sample in samples]).astype(np.float64)
-    ranked = np.sort(logits)[::-1]
-    lowest = ranked[min(len(ranked) - 1, int(FITTED_PER_MB * sum(sample.megabases for sample in samples)))]
-    used = logits >= lowest
-    logits = np.maximum(logits[used], LOWEST)
-    positive = np.concatenate([sample.positive for sample in samples])[used].astype(np.float64)
-    offset = np.concatenate([np.full(len(s.logits), math.log(s.prevalence or 1.0)) for s in samples])[used]
+    samples = [sample.best() for sample in samples]
+    logits = np.maximum(np.concatenate([sample.logits for sample in samples], dtype=np.float64), LOWEST)
+    positive = np.concatenate([sample.positive for sample in samples]).astype(np.float64)
+    offset = np.concatenate([np.full(len(s.logits), math.log(s.prevalence or 1.0)) for s in samples])
     genome = np.repeat(np.arange(len(samples)), [len(sample.logits) for sample in samples])
     blocks = np.concatenate([sample.blocks for sample in samples])
     pairs, block = np.unique(np.stack([genome, blocks], axis=1), axis=0, return_inverse=True)
-    block = block.reshape(-1)[used]
+    block = block.reshape(-1)
     line = _fit_line(logits, positive, offset, np.ones(len(logits)))
     generator = np.random.default_rng(seed)
     lines = []
@@ -224,7 +226,7 @@ def fit_calibration(samples: Sequence[Sample], draws: int = DRAWS, seed: int = 0
                 np.add.at(times, generator.choice(mine, len(mine)), 1.0)
         weight = times[block]
         lines.append(_fit_line(logits, positive, offset, weight) if weight.any() else line)
-    highest = ranked[min(HIGHEST, len(ranked)) - 1]
+    highest = np.sort(logits)[-min(HIGHEST, len(logits))]
     return Calibration(line, np.array(lines).reshape(-1, 2), float(highest))
 
 
@@ -295,23 +297,24 @@ def find_calibration(folder: Path, weights: str) -> Calibration | None:
 
 
 def _fit_line(logits: np.ndarray, positive: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope, not below 0, of a logistic regression with an offset, by Newton's method.
-
-    Jeffreys' prior (Firth 1993) keeps the line finite where few calls, or none, are positive.
-    """
+    """Intercept and slope, the latter not below 0."""
     rows = weight > 0
     logits, positive, offset, weight = logits[rows], positive[rows], offset[rows], weight[rows]
     centre, spread = float(np.average(logits, weights=weight)), float(logits.std()) or 1.0
     scaled = (logits - centre) / spread
     for columns in (np.stack([np.ones(len(scaled)), scaled], axis=1), np.ones((len(scaled), 1))):
-        line = _newton(columns, positive, offset, weight)
+        line = fit_logistic(columns, positive, offset, weight)
         if len(line) == 1 or line[1] >= 0:
             break
     slope = float(line[1]) / spread if len(line) == 2 else 0.0
     return float(line[0]) - slope * centre, slope
 
 
-def _newton(columns: np.ndarray, positive: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def fit_logistic(columns: np.ndarray, positive: np.ndarray, offset: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Coefficients (float64) of a logistic regression with an offset, by Newton's method; the first column is 1.
+
+    Jeffreys' prior (Firth 1993) keeps them finite where few calls, or none, are positive.
+    """
     share = (weight @ positive + 0.5) / (weight.sum() + 1)
     line = np.zeros(columns.shape[1])
     line[0] = math.log(share / (1 - share)) - np.average(offset, weights=weight)
