@@ -180,7 +180,7 @@ class Calibration:
         wanted = math.log(precision / (1 - precision)) - math.log(prevalence) - self.line[0]
         slope = self.line[1]
         logit = wanted / slope if slope > 0 else (-math.inf if wanted <= 0 else math.inf)
-        return float(_sigmoid(np.float64(logit))) if logit <= self.highest else math.inf
+        return float(_sigmoid(np.array(logit))) if logit <= self.highest else math.inf
 
     def annotate(self, calls: Sequence[Call], prevalence: float) -> list[Call]:
         """The calls, each with its estimated precision."""
@@ -333,4 +333,4 @@ def fit_logistic(columns: np.ndarray, positive: np.ndarray, offset: np.ndarray, 
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-np.clip(values, -700.0, 700.0)))
+    return np.exp(-np.logaddexp(0.0, -values))
