@@ -16,6 +16,7 @@ import numpy as np
 
 from mirscan.devices import Scorer
 from mirscan.genome import Genome
+from mirscan.kernels.homology import Words
 from mirscan.store import ScoreStore
 from mirscan.types import ModelError, Plan, Stop
 from mirscan.work import Batch, Job, jobs
@@ -47,6 +48,7 @@ def scan(
     unit: str = "window",
     in_flight: int = 2,
     threads: int = 1,
+    words: Words | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Stop | None = None,
 ) -> Progress:
@@ -58,6 +60,8 @@ def scan(
         What the model scores: ``window`` or ``hairpin``.
     threads : int
         Cores that look for hairpins.
+    words : Words, optional
+        Known precursors that hairpins are compared with; no score depends on them.
     in_flight : int
         Batches started before the first is collected; no score depends on it.
     report : callable
@@ -79,7 +83,7 @@ def scan(
     progress.done = progress.resumed = settled
     began = time.perf_counter()
 
-    with contextlib.closing(_ahead(jobs(plan, genome, missing, unit, threads), 1)) as ready:
+    with contextlib.closing(_ahead(jobs(plan, genome, missing, unit, threads, words), 1)) as ready:
         for job in ready:
             part_began = time.perf_counter()
             start, end = plan.bounds(job.part)

@@ -168,6 +168,8 @@ class Plan:
     selection: dict[str, Any]
     """Options that chose the segments (regions, exclude, min_contig), for the record."""
     format_version: int = 1
+    known_digest: str = ""
+    """Of the known precursors that hairpins were compared with; empty without."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -275,6 +277,12 @@ class Call:
     """Estimated share of calls of this score that are known hairpins, and its 95 % interval: `mirscan.calibrate`."""
     flags: tuple[str, ...] | None = None
     """What to beware of (`mirscan.flags`); None where nobody looked."""
+    homology: float | None = None
+    """Similarity to the best known precursor, in bases; None where none was given."""
+    known: str | None = None
+    """Name of that precursor; None where the hairpin is like none."""
+    annotation: float | None = None
+    """Score and homology combined, in [0, 1]: ranks calls where it is asked for (`mirscan.annotation`)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,17 +12,21 @@ from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome
 from mirscan.hairpins import MARGIN, PIECE, SCALARS, Hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
+from mirscan.kernels.homology import Words, similarity
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
 from mirscan.types import STRANDS, Plan, Segment
 
 STRETCH = 1 << 13
 """Windows cut from the genome at a time: few enough that their codes stay in the cache."""
+COMPARED = 1 << 12
+"""Hairpins that a thread compares with known precursors at a time."""
 HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
-    ("copies", "<f4"),
+    ("copies", "<f4"), ("homology", "<f4"), ("known", "<i4"),
 ])  # fmt: skip
-"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome."""
+"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome; homology
+to the best known precursor in bases, and the number of that one: 0 and -1 where there is none."""
 
 Batch = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """Slots (int64) and the model's inputs, with one row each."""
@@ -104,6 +108,8 @@ class _Stretch(NamedTuple):
     starts: np.ndarray
     good: np.ndarray
     found: Hairpins
+    homology: np.ndarray
+    known: np.ndarray
 
 
 class HairpinJob:
@@ -111,9 +117,13 @@ class HairpinJob:
 
     resumable = False
 
-    def __init__(self, plan: Plan, genome: Genome, part: int, threads: int, copies: Copies) -> None:
+    def __init__(
+        self, plan: Plan, genome: Genome, part: int, threads: int, copies: Copies, words: Words | None = None
+    ) -> None:
         self.plan, self.part = plan, part
-        self.stretches = [_stretch(plan, genome, piece, threads, copies) for piece in plan.pieces(*plan.bounds(part))]
+        self.stretches = [
+            _stretch(plan, genome, piece, threads, copies, words) for piece in plan.pieces(*plan.bounds(part))
+        ]
         self.slots = sum(stretch.found.size for stretch in self.stretches)
 
     def batches(self, rows: int, skip: int = 0) -> Iterator[Batch]:
@@ -151,6 +161,7 @@ class HairpinJob:
                 table[name] = column[owned]
             table["energy"] = found.energies[owned]
             table["copies"] = found.scalars[owned, SCALARS.index("copies")]
+            table["homology"], table["known"] = stretch.homology[owned], stretch.known[owned]
             scores.append(both)
             tables.append(table)
         return np.concatenate(scores), np.concatenate(tables)
@@ -166,15 +177,20 @@ class HairpinJob:
         raise ValueError(f"slot {slot} lies beyond the part")
 
 
-def jobs(plan: Plan, genome: Genome, parts: Iterable[int], unit: str, threads: int = 1) -> Iterator[Job]:
-    """The work of each part, one after another, for a model of windows or of hairpins."""
+def jobs(
+    plan: Plan, genome: Genome, parts: Iterable[int], unit: str, threads: int = 1, words: Words | None = None
+) -> Iterator[Job]:
+    """The work of each part, one after another, for a model of windows or of hairpins.
+
+    Hairpins are compared with the known precursors of ``words``, which changes no score.
+    """
     if unit == "window":
         for part in parts:
             yield WindowJob(plan, genome, part)
         return
     copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
     for part in parts:
-        yield HairpinJob(plan, genome, part, threads, copies)
+        yield HairpinJob(plan, genome, part, threads, copies, words)
 
 
 def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -186,7 +202,7 @@ def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, n
     return starts, bases, scorable(bases, starts - starts[0], grid.window, limit)
 
 
-def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies) -> _Stretch:
+def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies, words: Words | None) -> _Stretch:
     starts, bases, good = _cut_from(plan, genome, piece)
     first, last = int(starts[0]), int(starts[-1]) + plan.grid.window
     low, high = max(0, first - MARGIN), min(plan.contigs[piece.contig].length, last + MARGIN)
@@ -198,4 +214,20 @@ def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: C
         threads,
         tile=PIECE,
     )
-    return _Stretch(piece, starts, good, Hairpins(*(c + low if k < 2 else c for k, c in enumerate(in_order(pieces)))))
+    found = in_order(pieces)
+    homology, known = _compare(codes, found, words, threads)
+    placed = found._replace(starts=found.starts + low, ends=found.ends + low)
+    return _Stretch(piece, starts, good, placed, homology, known)
+
+
+def _compare(codes: np.ndarray, found: Hairpins, words: Words | None, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Homology of hairpins and the precursors it is to; 0 and -1 where there are none to compare with."""
+    homology, known = np.zeros(found.size, dtype=np.float32), np.full(found.size, -1, dtype=np.int32)
+
+    def compare(first: int, last: int) -> None:
+        places = (column[first:last] for column in (found.starts, found.ends, found.minus))
+        homology[first:last], known[first:last] = similarity(codes, *places, words)
+
+    if words is not None:
+        over_tiles(compare, found.size, threads, tile=COMPARED)
+    return homology, known
