@@ -198,6 +198,9 @@ def find_calls(
     min_score = options.min_score
     if calibration and options.min_precision is not None:
         min_score = calibration.least_score(options.min_precision, prevalence)
+        if min_score > 1:
+            most = calibration.precision(1.0, prevalence)[0][0]
+            log.warning("no call: at most a precision of %.2g is estimated for any score", most)
     if find_model(store.plan.model).unit == "hairpin":
         calls = pick(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score)
     else:

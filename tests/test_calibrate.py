@@ -298,6 +298,7 @@ def test_calls_carry_their_precision(
     assert len(columns(some)) > len(chosen)
     assert run(capsys, monkeypatch, *scan, "--bed", some, "--min-precision", 0.999)[0] == 0
     assert columns(some) == []
+    assert "no call: at most a precision of 0.88" in caplog.text
 
     # the store's weights are not the shipped ones: it is exported without precision, and says so
     export = ("export", tmp_path / "x.bw.store", "-o", tmp_path / "again.bedgraph", "--bed", some)
