@@ -221,7 +221,7 @@ def squared_error(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
     return jnp.mean((module(*inputs) - batch["target"]) ** 2)
 
 
-def guided_error(module: Any, batch: dict[str, jax.Array], weight: float = 0.1) -> jax.Array:
+def guided_error(module: Any, batch: dict[str, jax.Array], weight: float = 0.5) -> jax.Array:
     """Squared error of the first stage's structure, plus a guide for attention.
 
     The guide is the cross entropy of one attention head of each layer against the base that each base pairs with

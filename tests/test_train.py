@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from mirscan.cascade import STAGES, assemble, pairs, structure_figures, structures, train_stage
+from mirscan.cascade import STAGES, assemble, draw_stems, pairs, partners, structure_figures, structures, train_stage
 from mirscan.examples import Sources
 from mirscan.models import load_model
-from mirscan.train import Recipe, fit, runner
+from mirscan.train import Recipe, fit, guided_error, runner
 from mirscan.types import InputError
 
 RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
@@ -117,6 +118,35 @@ def test_structures_and_pairs() -> None:
     assert structure_figures(signs, signs)["pair_f1"] == 1
 
 
+def test_stems_pair_and_are_read_back() -> None:
+    stems = draw_stems(300, seed=3)
+    codes, partner = stems["codes"], stems["partner"]
+    np.testing.assert_array_equal(partners(stems["target"]), partner)
+    row, base = np.nonzero(partner != np.arange(100))
+    np.testing.assert_array_equal(partner[row, partner[row, base]], base)
+    np.testing.assert_array_equal(codes[row, base], 3 - codes[row, partner[row, base]])
+    assert (np.abs(base - partner[row, base]) > 3).all()
+    sizes = np.abs(stems["target"]).sum(axis=1) / 2
+    assert sizes.min() >= 5
+    assert sizes.max() <= 40
+
+
+def test_the_guide_rewards_attention_to_partners() -> None:
+    stems = {name: jnp.asarray(array) for name, array in draw_stems(4).items()}
+
+    class Told(nnx.Module):
+        def __init__(self, sharp: float) -> None:
+            self.sharp = sharp
+
+        def attend(self, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+            logits = self.sharp * jax.nn.one_hot(stems["partner"], 100)
+            return stems["target"], jnp.stack([logits, logits])
+
+    blind, sure = guided_error(Told(0.0), stems, 1.0), guided_error(Told(50.0), stems, 1.0)
+    assert blind == pytest.approx(np.log(100), rel=1e-5)
+    assert sure == pytest.approx(0.0, abs=1e-5)
+
+
 def test_stages_need_the_ones_before(tmp_path: Path) -> None:
     sources = Sources(tmp_path / "none.fa", ())
     with pytest.raises(InputError, match="structure"):
@@ -124,17 +154,19 @@ def test_stages_need_the_ones_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_cascade_trains_and_ships(tmp_path: Path) -> None:
+def test_the_whole_cascade_trains_and_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirscan.cascade.STEMS", replace(RECIPE, epochs=1, dropout=False))
     generator = np.random.default_rng(0)
     count = 600
-    codes = generator.integers(0, 4, (count, 100)).astype(np.uint8)
+    stems = draw_stems(count)
+    codes = stems["codes"]
     common = {
         "codes": codes,
         "label": (generator.random(count) < 0.3).astype(np.uint8),
         "part": (generator.random(count) < 0.2).astype(np.uint8),
         "source": np.zeros(count, np.int32),
     }
-    signs = generator.integers(-1, 2, (count, 100)).astype(np.int8)
+    signs = stems["target"].astype(np.int8)
     np.savez(tmp_path / "folded.npz", **common, structure=signs, energy=generator.random(count).astype(np.float32))
     np.savez(tmp_path / "classes.npz", **common)
     sources = Sources(tmp_path / "none.fa", ())

@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 
 from mirscan.checkpoints import weights as checkpoints
+from mirscan.copies import Copies, count_copies
 from mirscan.curate import (
     ANTISENSE,
     BACKGROUND,
@@ -109,9 +110,10 @@ def read_corpus(data: Path, work: Path) -> Corpus:
         genome = open_genome(data / "genomes" / f"{stem}.fa.gz", spool=work)
         annotation = data / "genomes" / f"{stem}.gff3"
         loci = read_loci(annotation) if annotation.exists() else []
+        copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])
         for index, contig in enumerate(genome.contigs):
             codes = np.array(genome.codes(index, 0, contig.length))
-            found = table(work / f"{stem}:{contig.name}".replace("|", "_")[:60], codes)
+            found = table(work / f"{stem}:{contig.name}".replace("|", "_")[:60], codes, copies)
             here = unique([locus for locus in loci if locus.contig == contig.name])
             labelled = label_hairpins(codes, found, here, known)
             numbers = np.array([number.get(locus.name, -1) for locus in here] or [-1], dtype=np.int32)
@@ -134,10 +136,10 @@ def read_corpus(data: Path, work: Path) -> Corpus:
     return Corpus(precursors, precursor_weights(precursors, curated, DOUBTFUL), contigs, embedded)
 
 
-def table(path: Path, codes: np.ndarray) -> Hairpins:
+def table(path: Path, codes: np.ndarray, copies: Copies) -> Hairpins:
     """The hairpins of a contig, kept in a folder."""
     if not path.exists():
-        found = contig_hairpins(codes)
+        found = contig_hairpins(codes, copies=copies)
         path.mkdir(parents=True)
         for name, column in found._asdict().items():
             np.save(path / f"{name}.npy", column)
@@ -168,8 +170,8 @@ def joined(parts: list[Hairpins]) -> Hairpins:
 def training_set(corpus: Corpus, fold: int) -> tuple[Hairpins, np.ndarray, Hairpins, Hairpins]:
     """Positives, their weights, background and antisense of a fold; of all of them for fold -1."""
     held = left_out(corpus, fold) if fold >= 0 else np.zeros(len(corpus.precursors), dtype=bool)
-    examples = [e for number, e in enumerate(corpus.embedded) if number != fold]
     genomic = [c.labelled for c in corpus.contigs if c.fold != fold]
+    examples = [with_copies(e, genomic, number) for number, e in enumerate(corpus.embedded) if number != fold]
     positives, weights, antisense = [], [], []
     for labelled in (*examples, *genomic):
         usable = (labelled.source >= 0) & ~held[labelled.source]
@@ -179,6 +181,15 @@ def training_set(corpus: Corpus, fold: int) -> tuple[Hairpins, np.ndarray, Hairp
         antisense.append(labelled.hairpins.take((labelled.label == ANTISENSE) & usable))
     background = [labelled.hairpins.take(labelled.label == BACKGROUND) for labelled in genomic]
     return joined(positives), np.concatenate(weights), joined(background), joined(antisense)
+
+
+def with_copies(embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
+    """Embedded precursors with copies as known hairpins have them in their genomes: their own genomes are not here."""
+    column = SCALARS.index("copies")
+    seen = np.concatenate([g.hairpins.scalars[g.label == PRECURSOR, column] for g in genomic])
+    scalars = embedded.hairpins.scalars.copy()
+    scalars[:, column] = np.random.default_rng(seed).choice(seen, len(scalars))
+    return replace(embedded, hairpins=embedded.hairpins._replace(scalars=scalars))
 
 
 def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
