@@ -37,6 +37,7 @@ MinScore = Annotated[float | None, typer.Option(help="Call every locus of at lea
 MinPrecision = Annotated[float | None, typer.Option(help="Call every locus of at least this estimated precision")]
 Clade = Annotated[str | None, typer.Option(help="animal (default), nematode, insect, vertebrate, human or virus")]
 Prevalence = Annotated[float | None, typer.Option(help="Known hairpins per Mb to expect, instead of --clade")]
+Annotate = Annotated[bool, typer.Option("--annotate", help="Rank calls by score and homology combined")]
 
 
 @app.command()
@@ -62,6 +63,8 @@ def genome(
     min_precision: MinPrecision = None,
     clade: Clade = None,
     prevalence: Prevalence = None,
+    known: Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")] = None,
+    annotate: Annotate = False,
     store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
     rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
@@ -85,7 +88,7 @@ def genome(
         step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
         min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
         ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
-        min_precision=min_precision, clade=clade, prevalence=prevalence,
+        min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
         rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
         precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -149,6 +152,7 @@ def export(
     min_precision: MinPrecision = None,
     clade: Clade = None,
     prevalence: Prevalence = None,
+    annotate: Annotate = False,
 ) -> None:
     """Write tracks, and calls without sequences, from a store; nothing is scanned again."""
     from mirscan.export import check_outputs, track_files
@@ -158,18 +162,17 @@ def export(
 
     options = Options(
         output, calls_per_mb=calls_per_mb, min_score=min_score, min_precision=min_precision, clade=clade,
-        prevalence=prevalence,
+        prevalence=prevalence, annotate=annotate,
     )  # fmt: skip
     check_choice(options)
     opened = ScoreStore.open(store)
     calibration = calibration_of(opened.plan.model, opened.plan.weights_digest, options)
     check_outputs([*track_files(output, per_strand), *(path for path in (bed, gff3) if path)])
     opened.finish()
+    calls = find_calls(opened, None, options, calibration) if bed or gff3 else []
     for path in export_tracks(opened, output, per_strand=per_strand):
         log.info("wrote %s", path)
-    if bed or gff3:
-        calls = find_calls(opened, None, options, calibration)
-        write_calls(calls, opened.plan.contigs, bed, gff3, None)
+    write_calls(calls, opened.plan.contigs, bed, gff3, None)
 
 
 @app.command()
@@ -187,12 +190,14 @@ def evaluate(
     calls: Annotated[str, typer.Argument(help="Calls (BED), or a store, which also tells how deep they rank")],
     truth: Annotated[Path, typer.Argument(help="GFF3 of the known hairpins")],
     megabases: Annotated[float | None, typer.Option(help="Scanned sequence; needed with a BED")] = None,
+    by: Annotated[str, typer.Option(help="What ranks a store's hairpins: score, homology or annotation")] = "score",
     curve: Annotated[Path | None, typer.Option(help="Also write the precision-recall curve (TSV)")] = None,
 ) -> None:
     """Judge calls by known hairpins: average precision, F1, recall by calls per megabase."""
     from mirscan.judge import judge, table
 
-    figures = judge(calls, truth, megabases)
+    _one_of("by", by, ("score", "homology", "annotation"))
+    figures = judge(calls, truth, megabases, by)
     for line in table(figures):
         typer.echo(line)
     typer.echo(f"antisense of a known hairpin among the best 5 calls a megabase: {figures['all'].antisense}", err=True)

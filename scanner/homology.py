@@ -36,9 +36,13 @@ def read_known(path: Path) -> Known:
     Raises
     ------
     InputError
-        If the file cannot be read, or no record has eleven bases in a row.
+        If the file cannot be read, a name holds a control character, or no record has eleven bases in a row.
     """
-    known = index_known(read_precursors(path))
+    precursors = read_precursors(path)
+    for precursor in precursors:
+        if not precursor.name.isprintable():
+            raise InputError(f"{path}: {precursor.name!r} is no name of a precursor; give a FASTA of hairpins")
+    known = index_known(precursors)
     if not len(known.words.places):
         raise InputError(f"{path}: no record has {WORD} bases A, C, G, T or U in a row; give a FASTA of hairpins")
     return known

@@ -10,14 +10,15 @@ import numpy as np
 from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.examples import read_loci
 from mirscan.models import find_model
+from mirscan.pick import ranking
 from mirscan.store import ScoreStore
-from mirscan.types import InputError
+from mirscan.types import InputError, UsageError
 
 WINDOWS_PER_MB = 5000
 """Best windows of a megabase that are ranked; the known hairpins below them would not be found by anyone."""
 
 
-def judge(calls: str, truth: Path, megabases: float | None = None) -> dict[str, Figures]:
+def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "score") -> dict[str, Figures]:
     """Figures for every contig that has a known hairpin, and ``all`` contigs together.
 
     Parameters
@@ -29,14 +30,20 @@ def judge(calls: str, truth: Path, megabases: float | None = None) -> dict[str, 
         GFF3 with the known hairpins.
     megabases : float, optional
         Scanned sequence, for rates of calls; needed with a BED, known to a store.
+    by : str
+        What ranks the hairpins of a store: ``score``, ``homology`` or ``annotation`` (both combined).
 
     Raises
     ------
     InputError
         If a file cannot be read, a row is not BED, or no known hairpin lies on a contig that was scanned.
+    UsageError
+        If the calls have no such rank.
     """
     loci = read_loci(truth)
     if Path(calls).is_file():
+        if by != "score":
+            raise UsageError(f"--by {by}: a BED is judged by column 7, its score; give the store")
         if megabases is None:
             raise InputError(f"{calls}: a BED does not tell how much was scanned; give --megabases, or the store")
         names, rows, scores = _read_bed(Path(calls))
@@ -47,7 +54,7 @@ def judge(calls: str, truth: Path, megabases: float | None = None) -> dict[str, 
         store = ScoreStore.open(calls)
         store.finish()
         numbers = {contig.name: i for i, contig in enumerate(store.plan.contigs)}
-        rows, scores, covered = _read_store(store)
+        rows, scores, covered = _read_store(store, by)
         sizes = {contig.name: covered[i] for i, contig in enumerate(store.plan.contigs)}
         megabases = sum(sizes.values())
     loci = [locus for locus in loci if locus.contig in numbers]
@@ -93,11 +100,12 @@ def _read_bed(path: Path) -> tuple[list[str], Places, np.ndarray]:
     return list(names), places, np.array(columns[4], dtype=np.float64)
 
 
-def _read_store(store: ScoreStore) -> tuple[Places, np.ndarray, np.ndarray]:
-    """Hairpins of a store, or the best of its windows; their scores; megabases scored of each contig."""
+def _read_store(store: ScoreStore, by: str) -> tuple[Places, np.ndarray, np.ndarray]:
+    """Hairpins of a store, or the best of its windows; what ranks them; megabases scored of each contig."""
     plan = store.plan
     covered = np.zeros(len(plan.contigs))
     hairpins = find_model(plan.model).unit == "hairpin"
+    value = ranking(store, by)
     kept: list[tuple[np.ndarray, ...]] = []
     for part, scores in store.iter_scores():
         row = 0
@@ -115,6 +123,6 @@ def _read_store(store: ScoreStore) -> tuple[Places, np.ndarray, np.ndarray]:
                 kept.append((contig, starts, starts + plan.grid.window, best % 2 == 1, flat[best]))
         if hairpins:
             found = store.read_hairpins(part)
-            kept.append(tuple(found[name] for name in ("contig", "start", "end", "minus", "score")))
+            kept.append((*(found[name] for name in ("contig", "start", "end", "minus")), value(found)))
     contig, start, end, minus, score = (np.concatenate(columns) for columns in zip(*kept, strict=True))
     return Places(contig.astype(np.int64), start, end, minus), score.astype(np.float64), covered

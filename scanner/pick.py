@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirscan.annotation import CLAIM, WEIGHTS, count_claims
+from mirscan.annotation import annotate as annotated
 from mirscan.flags import NEAR, find_flags
 from mirscan.folding import turner_tables
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
-from mirscan.types import STRANDS, Call
+from mirscan.types import STRANDS, Call, UsageError
 
 if TYPE_CHECKING:
     from mirscan.genome import Genome
@@ -25,6 +29,7 @@ def pick(
     *,
     calls_per_mb: float = 20.0,
     min_score: float | None = None,
+    annotate: bool = False,
 ) -> list[Call]:
     """Non-redundant hairpins in the genome's order; of two that overlap on a strand the better one stays.
 
@@ -39,12 +44,16 @@ def pick(
     calls_per_mb : float
         Budget: calls per megabase of scored windows, both strands together, rounded up.
     min_score : float, optional
-        Threshold instead of the budget.
+        Threshold instead of the budget, of what ranks.
+    annotate : bool
+        Rank by score and homology combined (`mirscan.annotation`) instead of the score.
 
     Raises
     ------
     IncompleteError
         If parts of the store are missing or damaged.
+    UsageError
+        If ``annotate`` is asked of a scan that cannot give it.
     """
     if calls_per_mb < 0:
         raise ValueError(f"calls_per_mb {calls_per_mb}: need at least 0")
@@ -54,25 +63,54 @@ def pick(
     # hairpins at the seam of two parts may displace one another: hold some more than the budget
     held = None if budget is None else 2 * budget + 2 * plan.parts
     floor = np.float32(0 if min_score is None else min_score)
+    value = ranking(store, "annotation" if annotate else "score")
     best: np.ndarray | None = None
     for part in range(plan.parts):
         table = store.read_hairpins(part)
-        table = table[(table["score"] >= floor) & (table["score"] > 0)]
+        values = value(table)
+        table = table[(values >= floor) & (values > 0)]
         best = table if best is None else np.concatenate([best, table])
-        best = best[non_redundant(best)]
+        best = best[non_redundant(best, value(best))]
         if held is not None and len(best) > held:
             best = best[:held]
-            floor = best["score"][-1]
+            floor = value(best[-1:])[0]
     if best is None or not len(best):
         return []
     best = best[:budget]
     best = best[np.lexsort((best["minus"], best["end"], best["start"], best["contig"]))]
-    return [_call(row, number, store, genome) for number, row in enumerate(best, 1)]
+    names, values = store.read_known(), value(best).tolist()
+    calls = [_call(row, number, store, genome, names) for number, row in enumerate(best, 1)]
+    if annotate:
+        calls = [replace(call, annotation=combined) for call, combined in zip(calls, values, strict=True)]
+    return calls
 
 
-def non_redundant(table: np.ndarray) -> np.ndarray:
+def ranking(store: ScoreStore, by: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What ranks the rows of a store's hairpin tables: ``score``, ``homology`` or ``annotation``, float32 (rows,).
+
+    Raises
+    ------
+    UsageError
+        If the scan has no homology, or its model no weights for the combination.
+    IncompleteError
+        If parts of the store are missing or damaged.
+    """
+    plan = store.plan
+    if by != "score" and not plan.known_digest:
+        raise UsageError(f"{by}: hairpins were compared with no known precursors; scan with --known FASTA")
+    if by != "annotation":
+        return lambda table: table[by]
+    if plan.model not in WEIGHTS:
+        raise UsageError(f"annotation: no weights are fitted for model {plan.model!r}, only for {', '.join(WEIGHTS)}")
+    tables = (store.read_hairpins(part) for part in range(plan.parts))
+    like = np.concatenate([table[table["homology"] >= CLAIM] for table in tables])
+    claims = count_claims(like, len(store.read_known()))
+    return lambda table: annotated(table, claims, WEIGHTS[plan.model])
+
+
+def non_redundant(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rows of the hairpins that overlap no better one on their strand, best first; of equals the first by place."""
-    order = np.lexsort((table["minus"], table["end"], table["start"], table["contig"], -table["score"]))
+    order = np.lexsort((table["minus"], table["end"], table["start"], table["contig"], -values))
     chosen: dict[tuple[int, bool], tuple[list[int], list[int]]] = {}
     kept = []
     columns = (table[name][order].tolist() for name in ("contig", "minus", "start", "end"))
@@ -86,7 +124,7 @@ def non_redundant(table: np.ndarray) -> np.ndarray:
     return np.array(kept, dtype=np.int64)
 
 
-def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None) -> Call:
+def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None, names: Sequence[str]) -> Call:
     start, end, minus = int(row["start"]), int(row["end"]), bool(row["minus"])
     sequence = structure = flags = None
     if genome is not None:
@@ -109,4 +147,6 @@ def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None) -
         structure=structure,
         sequence=sequence,
         flags=flags,
+        homology=float(row["homology"]) if names else None,
+        known=names[row["known"]] if names and row["known"] >= 0 else None,
     )

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from mirscan.annotation import WEIGHTS
 from mirscan.calibrate import Calibration, find_calibration, known_per_megabase
 from mirscan.call import call
 from mirscan.checkpoints import weights
@@ -23,6 +24,7 @@ from mirscan.folding import ViennaFolder
 from mirscan.formats import bed, fasta, gff3
 from mirscan.formats.atomic import AtomicFile
 from mirscan.genome import Genome, open_genome
+from mirscan.homology import read_known
 from mirscan.models import find_model, load_model
 from mirscan.pick import pick
 from mirscan.scan import Progress, scan
@@ -61,6 +63,8 @@ class Options:
     min_precision: float | None = None
     clade: str | None = None
     prevalence: float | None = None
+    known: Path | None = None
+    annotate: bool = False
     store: str | None = None
     rm_store: bool = False
     fresh: bool = False
@@ -95,6 +99,7 @@ def scan_genome(
     cores = options.threads or len(os.sched_getaffinity(0))
     devices = local_devices(options.devices)
     graph, state = load_model(spec.name, options.weights, precision=options.precision or best_precision(spec))
+    known = read_known(options.known) if options.known else None
     store_url = options.store or f"{options.output}.store"
 
     # ------------------------------------------------------------------ the genome, read once in full
@@ -102,17 +107,20 @@ def scan_genome(
     spool = Path(store_url) if "://" not in store_url else Path(f"{options.output}.spool")
     with open_genome(genome, spool=spool, soft_mask=options.soft_mask) as opened:
         # -------------------------------------------------------------- the plan: all that decides a score
-        plan = make_plan(opened, spec, options)
+        plan = make_plan(opened, spec, options, known.digest if known else "")
         for row in _table(plan.contigs, plan):
             log.info(row)
 
         # -------------------------------------------------------------- scan what the store is missing
         store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh)
+        if known:
+            store.write_known(known.names)
         scorer = Scorer(spec, graph, state, rows=plan.compiled_rows, devices=devices)
         in_flight = max(1, -(-options.batch // scorer.rows)) if options.batch else 2
         progress = scan(
-            plan, opened, store, scorer, unit=spec.unit, in_flight=in_flight, threads=cores, report=report, stop=stop
-        )
+            plan, opened, store, scorer, unit=spec.unit, in_flight=in_flight, threads=cores,
+            words=known.words if known else None, report=report, stop=stop,
+        )  # fmt: skip
         store.finish()
         record = store.summary(verify=False)
         if not record["scored"]:
@@ -151,7 +159,7 @@ def scan_genome(
     return record
 
 
-def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
+def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: str = "") -> Plan:
     """The plan of a scan: which windows, by which weights, in which shape and precision."""
     grid = Grid(spec.window, options.step or spec.step)
     segments = select_segments(
@@ -187,6 +195,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options) -> Plan:
             "exclude": list(options.exclude),
             "min_contig": options.min_contig,
         },
+        known_digest=known_digest,
     )
 
 
@@ -202,7 +211,9 @@ def find_calls(
             most = calibration.precision(1.0, prevalence)[0][0]
             log.warning("no call: at most a precision of %.2g is estimated for any score", most)
     if find_model(store.plan.model).unit == "hairpin":
-        calls = pick(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score)
+        calls = pick(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score, annotate=options.annotate)
+    elif options.annotate:
+        raise UsageError(f"--annotate: model {store.plan.model!r} scores windows; homology is of hairpins")
     else:
         with ViennaFolder(1) as folder:
             refine = folder if opened is not None else None
@@ -247,6 +258,8 @@ def check_choice(options: Options) -> None:
             raise UsageError(f"--min-precision {options.min_precision:g}: must be above 0 and below 1")
         if options.min_score is not None:
             raise UsageError("--min-precision and --min-score: give one of them")
+        if options.annotate:
+            raise UsageError("--min-precision and --annotate: precision is estimated from the score alone")
 
 
 def write_calls(
@@ -277,6 +290,12 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
     if spec.task != "precursor":
         raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
     check_choice(options)
+    if options.known and spec.unit != "hairpin":
+        raise UsageError(f"--known: model {spec.name!r} scores windows; homology is of hairpins, see `mirscan models`")
+    if options.annotate and not options.known:
+        raise UsageError("--annotate: homology is to known precursors; give them with --known FASTA")
+    if options.annotate and spec.name not in WEIGHTS:
+        raise UsageError(f"--annotate: no weights are fitted for model {spec.name!r}, only for {', '.join(WEIGHTS)}")
     if options.min_contig < 0:
         raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
     for name in ("batch", "part_windows", "threads", "step"):
@@ -287,7 +306,7 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
     outputs = [*track_files(options.output, options.per_strand), run_file(options.output)]
     outputs += [path for path in (options.bed, options.gff3, options.fasta) if path]
-    inputs = [str(path) for path in (genome, options.regions_file, options.contig_alias) if path]
+    inputs = [str(path) for path in (genome, options.regions_file, options.contig_alias, options.known) if path]
     check_outputs(outputs, inputs=inputs)
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)

@@ -5,6 +5,7 @@
     plan.json          what decides a score, written before the first window is scanned
     scores/            zarr v3 array, float32 (windows, 2), NaN = not scored, one write-chunk a part
     parts/<id>.json    the mark of a part, written after its chunk: the only truth about what is done
+    known              names of the known precursors that hairpins were compared with, a line each
     hairpins/<id>      hairpin models: table of the hairpins whose centre a part holds, compressed
     partial/<id>       finished batches of a part that was interrupted, gone once the part is written
 
@@ -34,7 +35,7 @@ import numpy as np
 from mirscan.types import STRANDS, IncompleteError, InputError, Plan
 
 _REMOTE = ("gs://", "s3://", "memory://")
-_OWN = re.compile(r"plan\.json.*|scores|parts|partial|hairpins|genome\.codes|genome\..*\.tmp")
+_OWN = re.compile(r"plan\.json.*|scores|parts|partial|hairpins|known|genome\.codes|genome\..*\.tmp")
 """What may lie in a store's folder before its array does; the genome's unpacked bases are spooled there."""
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 
@@ -192,6 +193,27 @@ class ScoreStore:
         if table is None:
             raise self._incomplete([part])
         return np.load(io.BytesIO(zlib.decompress(table)), allow_pickle=False)
+
+    def write_known(self, names: Iterable[str]) -> None:
+        """Keep the names of the known precursors, which the tables of hairpins count."""
+        with _explained(self.url):
+            self._documents.write("known", "\n".join(names).encode()).result()
+
+    def read_known(self) -> list[str]:
+        """The names given to `write_known`; none where nothing was known.
+
+        Raises
+        ------
+        IncompleteError
+            If they are gone.
+        """
+        if not self.plan.known_digest:
+            return []
+        with _explained(self.url):
+            names = cast(bytes, self._documents.read("known").result().value).decode().split("\n")
+        if names == [""]:
+            raise IncompleteError(f"{self.url}: the names of the known precursors are gone; run the same scan again")
+        return names
 
     def iter_scores(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield ``(part, scores)`` in order, each checked against its mark; two parts are held at a time.

@@ -25,8 +25,8 @@ HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
     ("copies", "<f4"), ("homology", "<f4"), ("known", "<i4"),
 ])  # fmt: skip
-"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome; homology
-to the best known precursor in bases, and the number of that one: 0 and -1 where there is none."""
+"""A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome;
+homology to the best known precursor in bases, and the number of that one: 0 and -1 where there is none."""
 
 Batch = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """Slots (int64) and the model's inputs, with one row each."""

@@ -31,9 +31,8 @@ install_import_hook("mirscan.models", "beartype.beartype")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with random weights of the model ``mire2e-tiny``."""
+def random_weights(name: str, folder: Path) -> Path:
+    """Random weights of a model, in a folder of its name."""
     from flax import nnx
 
     from mirscan.checkpoints.weights import save
@@ -42,17 +41,28 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(0)
 
     def leaf(path: tuple[object, ...], wanted: jax.ShapeDtypeStruct) -> np.ndarray:
-        if any(name in jax.tree_util.keystr(path) for name in ("scale", "var")):
+        if any(kind in jax.tree_util.keystr(path) for kind in ("scale", "var")):
             return np.ones(wanted.shape, np.float32)
         spread = 1.4 / np.sqrt(np.prod(wanted.shape[:-1])) if len(wanted.shape) > 1 else 0.1
         return (spread * random.standard_normal(wanted.shape)).astype(np.float32)
 
     # only the shapes come from Flax: its initialisers are compiled one by one, which takes longer than all else here
-    model = nnx.eval_shape(lambda: find_model("mire2e-tiny").build(rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: find_model(name).build(rngs=nnx.Rngs(0)))
     state = jax.tree_util.tree_map_with_path(leaf, nnx.state(model, (nnx.Param, nnx.BatchStat)))
-    folder = tmp_path_factory.mktemp("checkpoints") / "mire2e-tiny"
-    save(folder, plain(state), {"model": "mire2e-tiny"}, half=True)
-    return folder
+    save(folder / name, plain(state), {"model": name}, half=True)
+    return folder / name
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with random weights of the model ``mire2e-tiny``."""
+    return random_weights("mire2e-tiny", tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def duplex_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with random weights of the model ``duplex``."""
+    return random_weights("duplex", tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")

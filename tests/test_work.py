@@ -160,7 +160,7 @@ def test_non_redundant_keeps_the_best_of_each_strand() -> None:
     table["end"] = table["start"] + generator.integers(20, 120, 300)
     table["minus"], table["contig"] = generator.random(300) < 0.5, generator.integers(0, 2, 300)
     table["score"] = np.round(generator.random(300), 1)
-    kept = non_redundant(table)
+    kept = non_redundant(table, table["score"])
     assert (np.diff(table["score"][kept]) <= 0).all()
 
     def overlap(a: np.void, b: np.void) -> bool:

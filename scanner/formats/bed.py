@@ -24,6 +24,9 @@ _FURTHER_COLUMNS: dict[str, Callable[[Call], str | None]] = {
     "precision_low": lambda call: f"{call.precision[1]:.3g}" if call.precision else None,
     "precision_high": lambda call: f"{call.precision[2]:.3g}" if call.precision else None,
     "flags": lambda call: None if call.flags is None else ",".join(call.flags) or ".",
+    "homology": lambda call: None if call.homology is None else f"{call.homology:g}",
+    "known": lambda call: call.known,
+    "annotation": lambda call: None if call.annotation is None else shortest(call.annotation),
 }
 """Columns that a file has where any of its calls has a value: the value, or None."""
 
@@ -105,7 +108,8 @@ def write_calls(path: str | Path, calls: Iterable[Call]) -> None:
     """Write calls as BED6+4, or more columns, in the order given.
 
     Columns: contig, start, end, name, integer score 0-1000, strand, raw score, energy (kcal/mol), dot-bracket and
-    sequence; then estimated precision, the ends of its interval, and flags, each where any call has it; ``.`` where
+    sequence; then estimated precision, the ends of its interval, flags, homology (bases), the best
+    known precursor, and score and homology combined, each where any call has it; ``.`` where
     absent. The first line names them behind a ``#``. IGV reads the file as it is; UCSC custom tracks take its first
     six columns (``cut -f 1-6``), bigBed all of them (``-type=bed6+N``).
 

@@ -18,8 +18,9 @@ def write_calls(path: str | Path, calls: Iterable[Call], contigs: Sequence[tuple
     """Write calls as features of type ``pre_miRNA`` (SO:0001244), 1-based and closed, in the order given.
 
     Column 6 is the raw score; attributes are ``ID``, ``Name``, ``energy`` (kcal/mol), ``structure`` (dot-bracket),
-    ``windows`` (merged windows); ``precision``, ``precision_low`` and ``precision_high`` (estimated, with its interval)
-    and ``flags`` (words) where a call has them. A sorted file in BGZF can be indexed by ``tabix -p gff``.
+    ``windows`` (merged windows); ``precision``, ``precision_low`` and ``precision_high`` (estimated, with its
+    interval), ``flags`` (words), ``homology`` (bases), ``known`` (the best known precursor) and ``annotation`` where a
+    call has them. A sorted file in BGZF can be indexed by ``tabix -p gff``.
 
     Parameters
     ----------
@@ -102,6 +103,12 @@ def _row(call: Call) -> str:
     if call.precision is not None:
         names = ("precision", "precision_low", "precision_high")
         attributes |= {name: f"{value:.3g}" for name, value in zip(names, call.precision, strict=True)}
+    if call.homology is not None:
+        attributes["homology"] = f"{call.homology:g}"
+    if call.known is not None:
+        attributes["known"] = call.known
+    if call.annotation is not None:
+        attributes["annotation"] = shortest(call.annotation)
     pairs = [f"{key}={attribute(value)}" for key, value in attributes.items()]
     if call.flags:
         pairs.append("flags=" + ",".join(map(attribute, call.flags)))

@@ -40,7 +40,7 @@ def check_call(call: Call) -> None:
     place = f"{call.contig!r} [{call.start}, {call.end})"
     for what, text in (("contig", call.contig), ("name", call.name)):
         plain(text, f"call at {place}: {what}")
-    for what, optional in (("structure", call.structure), ("sequence", call.sequence)):
+    for what, optional in (("structure", call.structure), ("sequence", call.sequence), ("known", call.known)):
         if optional is not None:
             plain(optional, f"call at {place}: {what}")
     if not 0 <= call.start < call.end:
