@@ -22,7 +22,9 @@ from mirscan.types import InputError
 STAGES = ("structure", "energy", "classifier")
 STEMS = Recipe(batch=32, epochs=4, learning_rate=1e-3, warmup=200, dropout=False, epoch_size=3_200)
 RECIPES = {
-    "structure": Recipe(batch=32, epochs=8, learning_rate=1e-3, warmup=200, dropout=False, epoch_size=16_000),
+    "structure": Recipe(
+        batch=32, epochs=5, learning_rate=1e-3, warmup=200, dropout=False, epoch_size=16_000, positive_share=0.75
+    ),
     "energy": Recipe(batch=128, epochs=10, learning_rate=1e-3),
     "classifier": Recipe(batch=128, epochs=5, learning_rate=5e-4, positive_share=0.25, epoch_size=80_000),
 }

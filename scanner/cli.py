@@ -48,7 +48,7 @@ def genome(
     gff3: Gff3 = None,
     calls_fasta: Annotated[Path | None, typer.Option("--fasta", help="Sequences of the calls")] = None,
     per_strand: PerStrand = False,
-    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "mire2e",
+    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
     step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
     regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
@@ -129,7 +129,7 @@ def fold(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the example; made if absent")] = Path("demo"),
-    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "mire2e",
+    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
 ) -> None:
     """Make a small example genome with known precursors in it, scan it, and say what was found."""

@@ -16,6 +16,9 @@ SURROUND = 100
 """Borrowed bases on each side of an embedded precursor: as far as a competing hairpin could reach."""
 HOMOLOGY, SUPPORT, IDENTITY = 20, 18, 30
 """Lengths of shared words: of an unlabelled homologue, of a precursor MirGeneDB supports, of one locus in two lists."""
+CROWDING = 0.25
+"""Power of a family's size by which the weight of its members shrinks. With 0.5 a doubtful loner outweighs a
+supported member of a large family."""
 NOISE = 0.06
 """Standard deviation of the G+C share by which a borrowed context departs from the precursor's own: real loci do."""
 
@@ -118,7 +121,7 @@ def embed_precursors(
 
 
 def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precursor], doubtful: float) -> np.ndarray:
-    """Weight (float32) of each precursor, mean 1: what MirGeneDB supports counts more, a large family counts less.
+    """Weight (float32) of each precursor, mean 1: what MirGeneDB supports counts more, a large family a little less.
 
     Parameters
     ----------
@@ -132,7 +135,7 @@ def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precurs
     words = np.unique(np.concatenate([kmers(p.codes, SUPPORT) for p in curated]))
     supported = np.array([p.clade == "virus" or bool(_among(kmers(p.codes, SUPPORT), words).any()) for p in precursors])
     _, number, size = np.unique(group(precursors), return_inverse=True, return_counts=True)
-    weight = np.where(supported, 1.0, doubtful) / np.sqrt(size[number])
+    weight = np.where(supported, 1.0, doubtful) / size[number] ** CROWDING
     return (weight / weight.mean()).astype(np.float32)
 
 

@@ -32,7 +32,7 @@ from mirscan.select import contig_table, select_segments
 from mirscan.store import ScoreStore, remove_store
 from mirscan.types import Call, Contig, Grid, InputError, ModelSpec, Plan, Stop, UsageError
 
-DEFAULT_MODEL = "mire2e"
+DEFAULT_MODEL = "duplex"
 PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
 """On a CPU, by what the model scores: a part takes some seconds to a minute."""
 ACCELERATOR_PART_WINDOWS = 1 << 18
