@@ -118,7 +118,7 @@ def scan_genome(
         scorer = Scorer(spec, graph, state, rows=plan.compiled_rows, devices=devices)
         in_flight = max(1, -(-options.batch // scorer.rows)) if options.batch else 2
         progress = scan(
-            plan, opened, store, scorer, unit=spec.unit, in_flight=in_flight, threads=cores,
+            plan, opened, store, scorer, spec=spec, in_flight=in_flight, threads=cores,
             words=known.words if known else None, report=report, stop=stop,
         )  # fmt: skip
         store.finish()

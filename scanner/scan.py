@@ -18,7 +18,7 @@ from mirscan.devices import Scorer
 from mirscan.genome import Genome
 from mirscan.kernels.homology import Words
 from mirscan.store import ScoreStore
-from mirscan.types import ModelError, Plan, Stop
+from mirscan.types import ModelError, ModelSpec, Plan, Stop
 from mirscan.work import Batch, Job, jobs
 
 PREFETCH = 4
@@ -45,7 +45,7 @@ def scan(
     store: ScoreStore,
     scorer: Scorer,
     *,
-    unit: str = "window",
+    spec: ModelSpec,
     in_flight: int = 2,
     threads: int = 1,
     words: Words | None = None,
@@ -56,8 +56,8 @@ def scan(
 
     Parameters
     ----------
-    unit : str
-        What the model scores: ``window`` or ``hairpin``.
+    spec : ModelSpec
+        The model's row: whether it scores windows or hairpins, and how neighbours count.
     threads : int
         Cores that look for hairpins.
     words : Words, optional
@@ -83,7 +83,7 @@ def scan(
     progress.done = progress.resumed = settled
     began = time.perf_counter()
 
-    with contextlib.closing(_ahead(jobs(plan, genome, missing, unit, threads, words), 1)) as ready:
+    with contextlib.closing(_ahead(jobs(plan, genome, missing, spec, threads, words), 1)) as ready:
         for job in ready:
             part_began = time.perf_counter()
             start, end = plan.bounds(job.part)

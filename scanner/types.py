@@ -306,6 +306,8 @@ class ModelSpec:
     """Shape of one row of each input; one row of ``window`` codes where it is empty."""
     wide: bool = False
     """Whether its time goes into matrix products wide enough that a CPU's bfloat16 instructions pay."""
+    neighbour: float = 0.0
+    """Of a hairpin model: the weight of the logit of the best hairpin nearby, where that is above 0."""
     mini_batch: int = 16
     """Windows computed at once on a CPU, chosen so that activations stay in the core's L2 cache."""
     stages: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)

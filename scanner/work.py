@@ -12,15 +12,18 @@ from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome
 from mirscan.hairpins import MARGIN, PIECE, SCALARS, Hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
+from mirscan.kernels.clusters import best_neighbours, lift, logit, probability
 from mirscan.kernels.homology import Words, similarity
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
-from mirscan.types import STRANDS, Plan, Segment
+from mirscan.types import STRANDS, ModelSpec, Plan, Segment
 
 STRETCH = 1 << 13
 """Windows cut from the genome at a time: few enough that their codes stay in the cache."""
 COMPARED = 1 << 12
 """Hairpins that a thread compares with known precursors at a time."""
+REACH = 1000
+"""How far from a hairpin its best neighbour may lie, centre to centre, in bases: most clusters are denser than that."""
 HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
     ("copies", "<f4"), ("homology", "<f4"), ("known", "<i4"),
@@ -102,7 +105,7 @@ class WindowJob:
 
 
 class _Stretch(NamedTuple):
-    """Windows of one contig in a part, and the hairpins that can belong to them."""
+    """Windows of one contig in a part, and the hairpins that can belong to them or are near those."""
 
     piece: Segment
     starts: np.ndarray
@@ -113,14 +116,24 @@ class _Stretch(NamedTuple):
 
 
 class HairpinJob:
-    """Every hairpin that can belong to a window of the part; a slot is a hairpin."""
+    """Every hairpin that can belong to a window of the part, and their neighbours; a slot is a hairpin.
+
+    ``neighbour`` is the weight of the logit of the best hairpin nearby (`ModelSpec.neighbour`).
+    """
 
     resumable = False
 
     def __init__(
-        self, plan: Plan, genome: Genome, part: int, threads: int, copies: Copies, words: Words | None = None
+        self,
+        plan: Plan,
+        genome: Genome,
+        part: int,
+        neighbour: float,
+        threads: int,
+        copies: Copies,
+        words: Words | None = None,
     ) -> None:
-        self.plan, self.part = plan, part
+        self.plan, self.part, self.neighbour = plan, part, neighbour
         self.stretches = [
             _stretch(plan, genome, piece, threads, copies, words) for piece in plan.pieces(*plan.bounds(part))
         ]
@@ -142,6 +155,7 @@ class HairpinJob:
         cuts = np.cumsum([stretch.found.size for stretch in self.stretches])[:-1]
         for stretch, mine in zip(self.stretches, np.split(values, cuts), strict=True):
             piece, found = stretch.piece, stretch.found
+            mine = self._lifted(found, mine)
             length = self.plan.contigs[piece.contig].length
             intervals = grid.intervals(length, piece.first, piece.count)
             both = np.full((piece.count, 2), np.nan, dtype=np.float32)
@@ -166,6 +180,14 @@ class HairpinJob:
             tables.append(table)
         return np.concatenate(scores), np.concatenate(tables)
 
+    def _lifted(self, found: Hairpins, scores: np.ndarray) -> np.ndarray:
+        """Scores (float32) of hairpins with that of their best neighbour counted in."""
+        if not self.neighbour:
+            return scores
+        logits = logit(scores)
+        near = best_neighbours(found.starts, found.ends, found.minus, logits, REACH)
+        return np.where(near > 0, probability(lift(logits, near, self.neighbour)), scores)
+
     def place(self, slot: int) -> str:
         """See `Job.place`."""
         for stretch in self.stretches:
@@ -178,19 +200,19 @@ class HairpinJob:
 
 
 def jobs(
-    plan: Plan, genome: Genome, parts: Iterable[int], unit: str, threads: int = 1, words: Words | None = None
+    plan: Plan, genome: Genome, parts: Iterable[int], spec: ModelSpec, threads: int = 1, words: Words | None = None
 ) -> Iterator[Job]:
     """The work of each part, one after another, for a model of windows or of hairpins.
 
     Hairpins are compared with the known precursors of ``words``, which changes no score.
     """
-    if unit == "window":
+    if spec.unit == "window":
         for part in parts:
             yield WindowJob(plan, genome, part)
         return
     copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
     for part in parts:
-        yield HairpinJob(plan, genome, part, threads, copies, words)
+        yield HairpinJob(plan, genome, part, spec.neighbour, threads, copies, words)
 
 
 def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,10 +225,11 @@ def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, n
 
 
 def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies, words: Words | None) -> _Stretch:
-    starts, bases, good = _cut_from(plan, genome, piece)
-    first, last = int(starts[0]), int(starts[-1]) + plan.grid.window
-    low, high = max(0, first - MARGIN), min(plan.contigs[piece.contig].length, last + MARGIN)
-    codes = np.concatenate([genome.codes(piece.contig, low, first), bases, genome.codes(piece.contig, last, high)])
+    starts, _, good = _cut_from(plan, genome, piece)
+    length = plan.contigs[piece.contig].length
+    first, last = max(0, int(starts[0]) - REACH), min(length, int(starts[-1]) + plan.grid.window + REACH)
+    low, high = max(0, first - MARGIN), min(length, last + MARGIN)
+    codes = genome.codes(piece.contig, low, high)
     tables = turner_tables()
     pieces = over_tiles(
         lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables, copies=copies),

@@ -14,8 +14,8 @@ PACKAGES = {"scanner": "mirscan", "kernels": "mirscan.kernels", "checkpoints": "
 
 FLOORS = {
     0: ["kernels._jit"],
-    0.5: ["kernels.bases", "kernels.duplex", "kernels.fasta", "kernels.hairpins", "kernels.homology", "kernels.tracks",
-          "kernels.windows", "kernels.words"],
+    0.5: ["kernels.bases", "kernels.clusters", "kernels.duplex", "kernels.fasta", "kernels.hairpins",
+          "kernels.homology", "kernels.tracks", "kernels.windows", "kernels.words"],
     1: ["types"],
     1.2: ["formats.atomic", "formats.decimals", "formats.intervals", "formats.summaries"],
     1.5: ["contigs", "fasta", "formats.trees", "spool", "twobit"],

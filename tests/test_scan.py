@@ -114,7 +114,7 @@ class Bench:
             plan = make_plan(genome, find_model("mire2e-tiny"), asked)
             plan = dataclasses.replace(plan, part_windows=part_windows, compiled_rows=compiled_rows)
             store = ScoreStore.create_or_open(url or f"memory://{self.folder.name}-{self.runs}/", plan)
-            scan(plan, genome, store, scorer or Double(), **(shape or {}))
+            scan(plan, genome, store, scorer or Double(), spec=find_model("mire2e-tiny"), **(shape or {}))
         return Scanned(plan, np.concatenate([scores for _, scores in store.iter_scores()]), store)
 
 

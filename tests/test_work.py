@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mirscan.pick import non_redundant
 from mirscan.run import Options, scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import Grid
-from mirscan.work import HAIRPIN
+from mirscan.work import HAIRPIN, REACH
 
 GRID = Grid(100, 20)
 
@@ -104,6 +105,33 @@ def test_a_window_has_the_score_of_its_best_hairpin(
     assert row == len(scores)
     assert (scores == 0).any()
     assert (scores > 0).any()
+
+
+def test_a_good_neighbour_lifts_a_hairpin(
+    genome: tuple[Path, list[np.ndarray]],
+    whole: tuple[np.ndarray, np.ndarray],
+    duplex_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = MODELS["duplex"]
+    assert spec.neighbour > 0
+    monkeypatch.setitem(MODELS, "duplex", dataclasses.replace(spec, neighbour=0.0))
+    _, alone = scanned(genome[0], tmp_path / "run", duplex_weights)
+    assert np.array_equal(alone["start"], whole[1]["start"])
+    lifted = np.zeros(len(alone), dtype=bool)
+    for row, mine in enumerate(alone):
+        apart = (alone["end"] <= mine["start"]) | (alone["start"] >= mine["end"])
+        near = np.abs(alone["start"] + alone["end"] - mine["start"] - mine["end"]) <= 2 * REACH
+        others = alone[apart & near & (alone["contig"] == mine["contig"]) & (alone["minus"] == mine["minus"])]
+        best = np.log(others["score"] / (1 - others["score"])).max(initial=-np.inf)
+        expected = mine["score"]
+        if best > 0:
+            lifted[row] = True
+            expected = 1 / (1 + (1 / mine["score"] - 1) * np.exp(-spec.neighbour * best))
+        assert whole[1]["score"][row] == pytest.approx(expected, rel=1e-4)
+    assert lifted.any()
+    assert not lifted.all()
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,10 @@ from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.examples import Background, Locus, Precursor, known_kmers, read_loci, read_precursors
 from mirscan.genome import open_genome
 from mirscan.hairpins import SCALARS, Hairpins, contig_hairpins
+from mirscan.kernels.clusters import best_neighbours, lift
 from mirscan.mine import Rounds, mine, score_hairpins
 from mirscan.models import MODELS, set_weights
+from mirscan.work import REACH
 
 FOLDS = 3
 ALWAYS = FOLDS
@@ -192,6 +194,12 @@ def with_copies(embedded: Curated, genomic: list[Curated], seed: int) -> Curated
     return replace(embedded, hairpins=embedded.hairpins._replace(scalars=scalars))
 
 
+def scored(module: Any, found: Hairpins, neighbour: float) -> np.ndarray:
+    """Logits of the hairpins of a contig as a scan ranks them, neighbours counted in."""
+    logits = score_hairpins(module, found)
+    return lift(logits, best_neighbours(found.starts, found.ends, found.minus, logits, REACH), neighbour)
+
+
 def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
     """All hairpins and the known ones of some contigs, and their megabases."""
     sizes = [c.labelled.hairpins.size for c in contigs]
@@ -276,7 +284,7 @@ def main() -> None:
         if not kept.exists():
             module = spec.build(rngs=nnx.Rngs(0))
             set_weights(module, mine(spec, *training, rounds, kept.parent, log))
-            arrays: dict[str, Any] = {c.name: score_hairpins(module, c.labelled.hairpins) for c in held}
+            arrays: dict[str, Any] = {c.name: scored(module, c.labelled.hairpins, spec.neighbour) for c in held}
             np.savez(kept, **arrays)
         with np.load(kept) as saved:
             scores |= {c.name: saved[c.name] for c in held}

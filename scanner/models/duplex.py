@@ -21,6 +21,8 @@ from mirscan.types import ModelSpec
 SCALARS = 17
 """Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
 CHANNELS = 30
+NEIGHBOUR = 0.7
+"""Precursors come in clusters (Altuvia et al. 2005, Nucleic Acids Research 33:2697): what a good neighbour is worth."""
 
 
 def duplex_channels(duplexes: UInt8[Array, "B C 3"], dtype: DType) -> Float[Array, "B C 30"]:
@@ -110,6 +112,7 @@ MODELS = {
         reference="this project",
         unit="hairpin",
         shapes=((COLUMNS, 3), (SCALARS,)),
+        neighbour=NEIGHBOUR,
         mini_batch=64,
     ),
     "duplex-attention": ModelSpec(
@@ -120,6 +123,7 @@ MODELS = {
         reference="this project",
         unit="hairpin",
         shapes=((COLUMNS, 3), (SCALARS,)),
+        neighbour=NEIGHBOUR,
         mini_batch=64,
     ),
 }
