@@ -12,8 +12,6 @@ from mirscan.kernels.words import count_words, mean_copies
 MOST_SLOTS = 1 << 28
 """Bytes of the largest table: genomes beyond some 270 Mb have a share of their words counted."""
 PIECE = 1 << 24
-REPEAT = 3.0
-"""Mean log2 of copies from which a hairpin is called a repeat: eight copies of each of its words."""
 
 
 class Copies(NamedTuple):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.evaluate import Figures, Places, evaluate_calls
-from mirscan.examples import read_loci
+from mirscan.examples import Locus, read_loci
 from mirscan.models import find_model
 from mirscan.pick import ranking
 from mirscan.store import ScoreStore
-from mirscan.types import InputError, UsageError
+from mirscan.types import InputError, Plan, UsageError
 
 WINDOWS_PER_MB = 5000
 """Best windows of a megabase that are ranked; the known hairpins below them would not be found by anyone."""
@@ -57,6 +57,7 @@ def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "sc
         rows, scores, covered = _read_store(store, by)
         sizes = {contig.name: covered[i] for i, contig in enumerate(store.plan.contigs)}
         megabases = sum(sizes.values())
+        loci = [locus for locus in loci if locus.contig in numbers and _scanned(store.plan, locus, numbers)]
     loci = [locus for locus in loci if locus.contig in numbers]
     if not loci:
         raise InputError(f"{truth}: none of its hairpins lies on a contig that was scanned; compare the names")
@@ -72,6 +73,16 @@ def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "sc
             mine, hers = rows.contig == numbers[name], known.contig == numbers[name]
             figures[name] = evaluate_calls(rows.take(mine), scores[mine], known.take(hers), sizes[name])
     return figures | {"all": evaluate_calls(rows, scores, known, megabases)}
+
+
+def _scanned(plan: Plan, locus: Locus, numbers: dict[str, int]) -> bool:
+    """Whether the middle of a known hairpin lies in what was scanned: a scan of regions is not to blame for others."""
+    contig, middle = numbers[locus.contig], (locus.start + locus.end) // 2
+    return any(
+        piece.first * plan.grid.step <= middle < (piece.first + piece.count - 1) * plan.grid.step + plan.grid.window
+        for piece in plan.segments
+        if piece.contig == contig
+    )
 
 
 def table(figures: dict[str, Figures]) -> Iterator[str]:

@@ -130,7 +130,7 @@ def _call(row: np.void, number: int, store: ScoreStore, genome: Genome | None, n
     if genome is not None:
         contig, low = int(row["contig"]), max(0, start - NEAR)
         around = genome.codes(contig, low, min(end + NEAR, genome.contigs[contig].length))
-        flags = find_flags(around, start - low, end - low)
+        flags = find_flags(around, start - low, end - low, float(row["copies"]))
         codes = around[start - low : end - low]
         codes = reverse_complement(codes) if minus else codes
         sequence = decode(codes).decode()

@@ -200,25 +200,26 @@ def test_shipped_calibrations_are_for_the_shipped_weights() -> None:
 
 def test_flags_by_hand() -> None:
     plain_codes = np.random.default_rng(0).integers(0, 4, 500).astype(np.uint8)
-    assert find_flags(plain_codes, 200, 280) == ()
+    assert find_flags(plain_codes, 200, 280, 0.0) == ()
     for place, near in ((200 - NEAR, True), (199 - NEAR, False), (279 + NEAR, True), (280 + NEAR, False), (240, True)):
         codes = plain_codes.copy()
         codes[place] = 4
-        assert find_flags(codes, 200, 280) == (("near_N",) if near else ()), place
+        assert find_flags(codes, 200, 280, 0.0) == (("near_N",) if near else ()), place
     masked = plain_codes.copy()
     masked[150] = 5
-    assert find_flags(masked, 200, 280) == ()
+    assert find_flags(masked, 200, 280, 0.0) == ()
     repeat = plain_codes.copy()
     repeat[200:280] = encode(np.frombuffer(b"GAGAGACT" * 10, np.uint8))
     repeat[100] = 4
-    assert find_flags(repeat, 200, 280) == ("low_complexity", "near_N")
+    assert find_flags(repeat, 200, 280, 0.0) == ("low_complexity", "near_N")
+    assert find_flags(repeat, 200, 280, 3.0) == ("repeat", "low_complexity", "near_N")
 
 
 def test_a_precursor_is_not_of_low_complexity() -> None:
     lin_4 = b"ATGCTTCCGGCCTGTTCCCTGAGACCTCAAGTGTGAGTGTACTATTGATGCTTCACACCTGGGCTCTCCGGGTACCAGGACGGTTTGAGCAGAT"
     codes = encode(np.frombuffer(lin_4, np.uint8))
     assert LOW_COMPLEXITY < 5
-    assert find_flags(codes, 0, len(codes)) == ()
+    assert find_flags(codes, 0, len(codes), 0.0) == ()
 
 
 # ---------------------------------------------------------------- the commands

@@ -42,6 +42,34 @@ def test_calls_are_counted_by_hand(tmp_path: Path, truth: Path) -> None:
     assert lines[1].startswith("all\t3\t1.000\t0.556")
 
 
+def test_hairpins_outside_the_scanned_regions_are_not_missed(tmp_path: Path, truth: Path) -> None:
+    grid = Grid(100, 20)
+    plan = Plan(
+        genome="g.fa",
+        genome_digest="d",
+        contigs=(Contig("c1", 10_100),),
+        segments=(Segment(0, 200, 100), Segment(0, 440, 20)),
+        grid=grid,
+        model="mire2e-tiny",
+        weights_digest="w",
+        part_windows=128,
+        ambiguous="skip",
+        soft_mask="scan",
+        backend="cpu",
+        precision="float32",
+        compiled_rows=16,
+        selection={},
+    )
+    store = ScoreStore.create_or_open(tmp_path / "s", plan)
+    scores = np.full((120, 2), 0.1, dtype=np.float32)
+    scores[5000 // 20 - 200, 1] = 0.9
+    store.write(0, scores)
+    store.finish()
+    figures = judge(str(tmp_path / "s"), truth)["all"]
+    assert figures.known == 2  # those at 5,000 and 9,000
+    assert figures.average_precision >= 0.5
+
+
 def test_a_store_of_windows_ranks_deeper_than_its_calls(tmp_path: Path, truth: Path) -> None:
     grid, length = Grid(100, 20), 10_100
     count = grid.count(length)
