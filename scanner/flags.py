@@ -18,8 +18,8 @@ NEAR = 100
 def find_flags(codes: np.ndarray, start: int, end: int, copies: float) -> tuple[str, ...]:
     """Flags of the call ``[start, end)``; of none, the empty tuple.
 
-    ``repeat``: the genome holds many copies of it (`REPEAT`). ``low_complexity``: its trinucleotides repeat, on either strand alike (`LOW_COMPLEXITY`). ``near_N``: an ambiguous
-    base lies in it or within `NEAR` bases.
+    ``repeat``: the genome holds many copies of it (`REPEAT`). ``low_complexity``: its trinucleotides repeat, on either
+    strand alike (`LOW_COMPLEXITY`). ``near_N``: an ambiguous base lies in it or within `NEAR` bases.
 
     Parameters
     ----------

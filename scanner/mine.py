@@ -20,19 +20,19 @@ from mirscan.types import ModelSpec
 class Rounds:
     """How often, how long, and on how many negatives."""
 
-    epochs: tuple[int, ...] = (1, 1, 1)
+    epochs: tuple[int, ...] = (2, 3, 7)
     """Epochs of each round."""
-    random: int = 150_000
+    random: int = 500_000
     """Background hairpins of a round, drawn anew."""
-    searched: int = 300_000
+    searched: int = 500_000
     """Background hairpins in which hard ones are looked for after a round."""
-    hard: int = 40_000
+    hard: int = 100_000
     """The highest scoring of them: they stay for the rounds that follow."""
     antisense: int = 25_000
     """Other strands of positives in a round, drawn anew."""
     batch: int = 256
     epoch_size: int = 160_000
-    positive_share: float = 0.25
+    positive_share: float = 0.3
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     seed: int = 0

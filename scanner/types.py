@@ -167,7 +167,7 @@ class Plan:
     compiled_rows: int
     selection: dict[str, Any]
     """Options that chose the segments (regions, exclude, min_contig), for the record."""
-    format_version: int = 1
+    format_version: int = 2
     known_digest: str = ""
     """Of the known precursors that hairpins were compared with; empty without."""
 

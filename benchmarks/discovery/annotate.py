@@ -1,6 +1,6 @@
 """Annotate mode on the worm chromosomes, each without its own loci among the known precursors.
 
-    python benchmarks/discovery/annotate.py ../shared/data --work FOLDER [--name run] [--seeds 0] [--by-energy]
+    python benchmarks/discovery/annotate.py ../shared/data --work FOLDER [--name run] [--by-energy]
 
 After cross_fit.py, whose hairpin tables and scores are in the work folder. Of miRBase and MirGeneDB (no plants) the
 loci of a chromosome leave by name and by a shared word of thirty bases within the species; orthologues stay. The
@@ -120,17 +120,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="run", help="of the trained weights in the work folder")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="their logits are averaged")
     parser.add_argument("--by-energy", action="store_true")
     parser.add_argument("--positive-weight", type=float, default=1.0)
     options = parser.parse_args()
-    kept: dict[str, list[np.ndarray]] = {}
-    for seed in options.seeds:
-        for path in sorted((options.work / options.name).glob(f"seed{seed}-fold*/scores.npz")):
-            with np.load(path) as saved:
-                for name in saved.files:
-                    kept.setdefault(name, []).append(saved[name])
-    scores = {name: np.mean(logits, axis=0) for name, logits in kept.items()}
+    scores: dict[str, np.ndarray] = {}
+    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
+        with np.load(path) as saved:
+            scores |= dict(saved)
     worm = read_worm(options.data, options.work, scores, by_energy=options.by_energy)
     if not worm:
         parser.error(f"no scores of {STEM} in {options.work / options.name}; run cross_fit.py, or give --by-energy")

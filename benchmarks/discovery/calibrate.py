@@ -143,14 +143,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder of the cross-fit")
     parser.add_argument("--name", default="run")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--leave-out", choices=("contig", "genome"), default="contig")
     parser.add_argument("--weights", type=Path, help="folder of the weights that get the calibration")
     parser.add_argument("--note", default="", help="what a reader of calibration.json should know")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
-    for path in sorted((options.work / options.name).glob(f"seed{options.seed}-fold*/scores.npz")):
+    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
         with np.load(path) as saved:
             scores |= {name: saved[name] for name in saved.files}
     contigs = read_scored(options.data, options.work, scores)
@@ -212,7 +211,7 @@ def main() -> None:
             "contigs": [contig.name for contig in contigs],
             "known": sum(contig.known for contig in contigs),
             "megabases": round(sum(contig.megabases for contig in contigs), 1),
-            "scores": f"seed {options.seed}, each contig by a model that has not seen it",
+            "scores": "each contig by networks that have not seen it",
             "note": options.note,
             "date": time.strftime("%Y-%m-%d"),
         }

@@ -1,6 +1,6 @@
 """What the best false calls of the worm are: a line each, from the scores a cross-fit has left.
 
-python benchmarks/discovery/false_positives.py ../shared/data --work FOLDER --name run --seed 0 --top 50
+python benchmarks/discovery/false_positives.py ../shared/data --work FOLDER --name run --top 50
 """
 
 from __future__ import annotations
@@ -56,11 +56,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="run")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--top", type=int, default=50)
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
-    for path in sorted((options.work / options.name).glob(f"seed{options.seed}-fold*/scores.npz")):
+    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
         with np.load(path) as saved:
             scores |= {name: saved[name] for name in saved.files if name.startswith("cel_")}
     corpus = read_corpus(options.data, options.work)
