@@ -30,6 +30,25 @@ def bed(path: Path, rows: list[tuple[int, str, float]]) -> str:
     return str(path)
 
 
+def plan_of(contigs: tuple[Contig, ...], segments: tuple[Segment, ...]) -> Plan:
+    return Plan(
+        genome="g.fa",
+        genome_digest="d",
+        contigs=contigs,
+        segments=segments,
+        grid=Grid(100, 20),
+        model="mire2e-tiny",
+        weights_digest="w",
+        part_windows=128,
+        ambiguous="skip",
+        soft_mask="scan",
+        backend="cpu",
+        precision="float32",
+        compiled_rows=16,
+        selection={},
+    )
+
+
 def test_calls_are_counted_by_hand(tmp_path: Path, truth: Path) -> None:
     calls = bed(tmp_path / "c.bed", [(995, "+", 0.9), (3000, "+", 0.8), (5010, "-", 0.7), (9000, "-", 0.6)])
     figures = judge(calls, truth, megabases=1.0)["all"]
@@ -43,23 +62,7 @@ def test_calls_are_counted_by_hand(tmp_path: Path, truth: Path) -> None:
 
 
 def test_hairpins_outside_the_scanned_regions_are_not_missed(tmp_path: Path, truth: Path) -> None:
-    grid = Grid(100, 20)
-    plan = Plan(
-        genome="g.fa",
-        genome_digest="d",
-        contigs=(Contig("c1", 10_100),),
-        segments=(Segment(0, 200, 100), Segment(0, 440, 20)),
-        grid=grid,
-        model="mire2e-tiny",
-        weights_digest="w",
-        part_windows=128,
-        ambiguous="skip",
-        soft_mask="scan",
-        backend="cpu",
-        precision="float32",
-        compiled_rows=16,
-        selection={},
-    )
+    plan = plan_of((Contig("c1", 10_100),), (Segment(0, 200, 100), Segment(0, 440, 20)))
     store = ScoreStore.create_or_open(tmp_path / "s", plan)
     scores = np.full((120, 2), 0.1, dtype=np.float32)
     scores[5000 // 20 - 200, 1] = 0.9
@@ -73,22 +76,7 @@ def test_hairpins_outside_the_scanned_regions_are_not_missed(tmp_path: Path, tru
 def test_a_store_of_windows_ranks_deeper_than_its_calls(tmp_path: Path, truth: Path) -> None:
     grid, length = Grid(100, 20), 10_100
     count = grid.count(length)
-    plan = Plan(
-        genome="g.fa",
-        genome_digest="d",
-        contigs=(Contig("c1", length), Contig("c2", 50)),
-        segments=(Segment(0, 0, count),),
-        grid=grid,
-        model="mire2e-tiny",
-        weights_digest="w",
-        part_windows=128,
-        ambiguous="skip",
-        soft_mask="scan",
-        backend="cpu",
-        precision="float32",
-        compiled_rows=16,
-        selection={},
-    )
+    plan = plan_of((Contig("c1", length), Contig("c2", 50)), (Segment(0, 0, count),))
     store = ScoreStore.create_or_open(tmp_path / "s", plan)
     scores = np.full((count, 2), 0.1, dtype=np.float32)
     scores[1000 // 20, 0], scores[5000 // 20, 1], scores[7000 // 20, 0] = 0.9, 0.8, 0.95
