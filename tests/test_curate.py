@@ -131,6 +131,15 @@ def test_a_score_depends_on_the_hairpin_alone(name: str) -> None:
     np.testing.assert_allclose(score_hairpins(module, found.take(rows), rows=64), scores[rows], atol=1e-5)
 
 
+def test_the_shipped_model_is_the_mean_of_its_networks() -> None:
+    found = contig_hairpins(random_codes(8, 6_000))
+    module = MODELS["duplex"].build(rngs=nnx.Rngs(0))
+    members = [score_hairpins(member, found, rows=64) for member in module.members]
+    assert len(members) == 2
+    assert not np.allclose(members[0], members[1])
+    np.testing.assert_allclose(score_hairpins(module, found, rows=64), np.mean(members, axis=0), atol=1e-5)
+
+
 @pytest.mark.slow
 def test_rounds_learn_to_tell_planted_hairpins(tmp_path: Path) -> None:
     generator = np.random.default_rng(9)

@@ -8,6 +8,8 @@ other strand.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,31 +101,54 @@ class Duplex(nnx.Module):
         return self.dense[2](nnx.relu(self.dense[1](x)))[:, 0]
 
 
+class Ensemble(nnx.Module):
+    """The mean logit of networks that differ in their random start and in the negatives they saw.
+
+    Parameters
+    ----------
+    members : int
+        How many; further options are those of `Duplex`.
+    """
+
+    def __init__(self, *, members: int, rngs: nnx.Rngs, **options: Any) -> None:
+        self.members = nnx.List([Duplex(rngs=rngs, **options) for _ in range(members)])
+
+    def __call__(self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"]) -> Float[Array, "B"]:
+        logits = [member(duplexes, scalars) for member in self.members]
+        return jnp.stack(logits).mean(axis=0)
+
+
 def _probability(logits: Float[Array, "B"]) -> Float[Array, "B"]:
     return jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
+def _row(name: str, build: Callable[..., nnx.Module], summary: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        build=build,
+        score=_probability,
+        summary=summary,
+        reference="this project",
+        unit="hairpin",
+        shapes=((COLUMNS, 3), (SCALARS,)),
+        neighbour=NEIGHBOUR,
+        mini_batch=64,
+    )
+
+
 MODELS = {
-    "duplex": ModelSpec(
-        name="duplex",
-        build=Duplex,
-        score=_probability,
-        summary="convolutions over the aligned arms of every proposed hairpin, with its exact energies",
-        reference="this project",
-        unit="hairpin",
-        shapes=((COLUMNS, 3), (SCALARS,)),
-        neighbour=NEIGHBOUR,
-        mini_batch=64,
-    ),
-    "duplex-attention": ModelSpec(
-        name="duplex-attention",
-        build=lambda **options: Duplex(layers=2, **options),
-        score=_probability,
-        summary="the same, with a Transformer encoder over the columns; no weights are shipped",
-        reference="this project",
-        unit="hairpin",
-        shapes=((COLUMNS, 3), (SCALARS,)),
-        neighbour=NEIGHBOUR,
-        mini_batch=64,
-    ),
+    row.name: row
+    for row in (
+        _row(
+            "duplex",
+            lambda **options: Ensemble(members=2, **options),
+            "convolutions over the aligned arms of every proposed hairpin, with its exact energies; two networks",
+        ),
+        _row("duplex-single", Duplex, "one such network: what is trained; no weights are shipped"),
+        _row(
+            "duplex-attention",
+            lambda **options: Duplex(layers=2, **options),
+            "the same, with a Transformer encoder over the columns; no weights are shipped",
+        ),
+    )
 }
