@@ -117,7 +117,7 @@ def test_the_track_and_the_scores_are_those_without_known_precursors(
 def test_parts_and_threads_change_no_homology(
     whole: tuple[Path, bytes, np.ndarray], files: tuple[Path, Path], duplex_weights: Path, tmp_path: Path
 ) -> None:
-    options: dict[str, Any] = {"part_windows": 23, "batch": 1, "devices": 1, "threads": 1}
+    options: dict[str, Any] = {"part_windows": 60, "batch": 1, "devices": 1, "threads": 1}
     track, table = scanned(files[0], tmp_path, duplex_weights, known=files[1], **options)
     assert track == whole[1]
     order = ("contig", "start", "end", "minus")

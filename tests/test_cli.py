@@ -385,6 +385,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, target: Any, name: str, number: i
 def test_signals(
     place: Place, double: None, monkeypatch: pytest.MonkeyPatch, moment: str, at: int, number: int, code: int
 ) -> None:
+    before = signal.getsignal(number)
     source = place.write(gzip.compress(GOOD))
     options = ("--part-windows", 100, "--bed", place.outputs / "x.bed")
     target, name = {
@@ -400,13 +401,13 @@ def test_signals(
     assert found == code
     assert out == ""
     assert lines[-1] == "mirscan: stopping; the same command resumes"
-    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert signal.getsignal(number) == before
     whole = ["x.bw"] if moment == "calling" else []
     assert [name for name in place.written() if "/" not in name and name != "x.bw.store"] == whole
     assert not [name for name in place.written() if name.endswith((".part", ".tmp"))]
     if moment == "scanning":
         kept = [*(place.outputs / "x.bw.store").glob("partial/*"), *(place.outputs / "x.bw.store").glob("parts/*.json")]
-        assert len(kept) == 1  # the batches of a part that was begun, or the part they happened to complete
+        assert len(kept) in (1, at)  # the batches of the part that was begun, and parts that batches completed
     assert place.genome(source, *options)[0] == 0
     assert place.genome(source, output="y.bw")[0] == 0
     assert (place.outputs / "x.bw").read_bytes() == (place.outputs / "y.bw").read_bytes()

@@ -11,6 +11,7 @@ from flax import nnx
 from mirscan.curate import (
     ANTISENSE,
     BACKGROUND,
+    CROWDING,
     PRECURSOR,
     UNCLEAR,
     embed_precursors,
@@ -105,7 +106,7 @@ def test_support_and_family_size_decide_weights() -> None:
     precursors.append(precursor("ebv-mir-BART1", virus, "Epstein Barr virus"))
     weights = precursor_weights(precursors, [precursor("Xxx-Mir-1", one[5:60])], doubtful=0.2)
     assert weights.mean() == pytest.approx(1)
-    np.testing.assert_allclose(weights[1:5] / weights[0], 0.2 / 2, rtol=1e-6)
+    np.testing.assert_allclose(weights[1:5] / weights[0], 0.2 / 4**CROWDING, rtol=1e-6)
     assert weights[5] == pytest.approx(weights[0])
 
 
