@@ -248,8 +248,8 @@ def _compare(codes: np.ndarray, found: Hairpins, words: Words | None, threads: i
     homology, known = np.zeros(found.size, dtype=np.float32), np.full(found.size, -1, dtype=np.int32)
 
     def compare(first: int, last: int) -> None:
-        places = (column[first:last] for column in (found.starts, found.ends, found.minus))
-        homology[first:last], known[first:last] = similarity(codes, *places, words)
+        some = slice(first, last)
+        homology[some], known[some] = similarity(codes, found.starts[some], found.ends[some], found.minus[some], words)
 
     if words is not None:
         over_tiles(compare, found.size, threads, tile=COMPARED)

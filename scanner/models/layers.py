@@ -173,7 +173,9 @@ class EncoderLayer(nnx.Module):
     def attend(self, x: Float[Array, "B L W"]) -> tuple[Float[Array, "B L W"], Float[Array, "B H L L"]]:
         """The layer's output, and the logits of each position's attention to every other."""
         wide = x.shape[-1]
-        size = -(-self.size // 8) * 8 if wide > self.width else self.size
+        size, inner = self.size, self.hidden
+        if wide > self.width:
+            size, inner = -(-size // 8) * 8, -(-inner // 32) * 32
 
         def take(parameter: nnx.Param, *shape: int) -> Array:
             return fit(parameter[...], shape, self.precision.activations)
@@ -191,9 +193,9 @@ class EncoderLayer(nnx.Module):
         merge = take(self.merge, self.heads, size, wide).reshape(-1, wide)
         mixed = product(mixed, merge, self.precision) + take(self.merge_bias, wide)
         rows = self._norm(rows + self.dropout(mixed), 0)
-        hidden = product(rows, take(self.widen, wide, self.hidden), self.precision) + take(self.widen_bias, self.hidden)
+        hidden = product(rows, take(self.widen, wide, inner), self.precision) + take(self.widen_bias, inner)
         hidden = self.dropout(nnx.relu(hidden))
-        mixed = product(hidden, take(self.narrow, self.hidden, wide), self.precision) + take(self.narrow_bias, wide)
+        mixed = product(hidden, take(self.narrow, inner, wide), self.precision) + take(self.narrow_bias, wide)
         return self._norm(rows + self.dropout(mixed), 1).reshape(x.shape), logits
 
     def _norm(self, x: Float[Array, "N W"], which: int) -> Float[Array, "N W"]:
