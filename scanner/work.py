@@ -246,11 +246,12 @@ def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: C
 def _compare(codes: np.ndarray, found: Hairpins, words: Words | None, threads: int) -> tuple[np.ndarray, np.ndarray]:
     """Homology of hairpins and the precursors it is to; 0 and -1 where there are none to compare with."""
     homology, known = np.zeros(found.size, dtype=np.float32), np.full(found.size, -1, dtype=np.int32)
+    if words is None:
+        return homology, known
 
     def compare(first: int, last: int) -> None:
         some = slice(first, last)
         homology[some], known[some] = similarity(codes, found.starts[some], found.ends[some], found.minus[some], words)
 
-    if words is not None:
-        over_tiles(compare, found.size, threads, tile=COMPARED)
+    over_tiles(compare, found.size, threads, tile=COMPARED)
     return homology, known
