@@ -41,7 +41,8 @@ def read_alike(path: Path, contig: str, length: int) -> np.ndarray:
             if overlap.sum():
                 exact = (overlap * first[:, 2]).sum() / overlap.sum()
                 assert one.stats(contig, start, end, exact=True)[0] == pytest.approx(exact, rel=1e-5)
-                assert one.stats(contig, start, end, exact=False)[0] == pytest.approx(exact, rel=2e-2)
+                # from zoom levels, whose bins at both ends reach beyond the stretch
+                assert one.stats(contig, start, end, exact=False)[0] == pytest.approx(exact, rel=5e-2)
     return first
 
 
