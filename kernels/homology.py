@@ -46,7 +46,9 @@ class Words(NamedTuple):
 
 
 @kernel()
-def _count(text: np.ndarray, counts: np.ndarray) -> None:
+def _words(text: np.ndarray) -> np.ndarray:
+    """The word (int64) that begins at each place of a text; -1 where a base of it is ambiguous, or the text ends."""
+    words = np.full(text.size, -1, dtype=np.int64)
     word = np.int64(0)
     length = 0
     for i in range(text.size):
@@ -56,22 +58,8 @@ def _count(text: np.ndarray, counts: np.ndarray) -> None:
         word = ((word << 2) | np.int64(text[i])) & ((1 << (2 * WORD)) - 1)
         length += 1
         if length >= WORD:
-            counts[word + 1] += 1
-
-
-@kernel()
-def _place(text: np.ndarray, next_place: np.ndarray, places: np.ndarray) -> None:
-    word = np.int64(0)
-    length = 0
-    for i in range(text.size):
-        if text[i] >= 4:
-            length = 0
-            continue
-        word = ((word << 2) | np.int64(text[i])) & ((1 << (2 * WORD)) - 1)
-        length += 1
-        if length >= WORD:
-            places[next_place[word]] = i - WORD + 1
-            next_place[word] += 1
+            words[i - WORD + 1] = word
+    return words
 
 
 def index_words(precursors: Sequence[np.ndarray]) -> Words:
@@ -86,11 +74,10 @@ def index_words(precursors: Sequence[np.ndarray]) -> Words:
     text = np.concatenate([gap, *(part for codes in precursors for part in (codes, gap))])
     lengths = np.array([len(codes) + 1 for codes in precursors], dtype=np.int64)
     owner = np.concatenate([[0], np.repeat(np.arange(len(precursors)), lengths)]).astype(np.int32)
-    counts = np.zeros(4**WORD + 1, dtype=np.int32)
-    _count(text, counts)
-    offsets = np.cumsum(counts, dtype=np.int32)
-    places = np.empty(offsets[-1], dtype=np.int32)
-    _place(text, offsets[:-1].copy(), places)
+    words = _words(text)
+    counts = np.bincount(words[words >= 0], minlength=4**WORD)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    places = np.argsort(words, kind="stable")[text.size - offsets[-1] :].astype(np.int32)  # those without come first
     return Words(text, owner, offsets, places, len(precursors))
 
 

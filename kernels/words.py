@@ -26,16 +26,13 @@ def count_words(codes: np.ndarray, k: int, rare: int, counts: np.ndarray) -> Non
         Added to, up to 255; words that fall into one slot are counted together.
     """
     bits = _bits(counts)
-    mask = (np.uint64(1) << np.uint64(2 * k)) - np.uint64(1)
-    high = np.uint64(2 * (k - 1))
     forward, backward, run = np.uint64(0), np.uint64(0), 0
     for i in range(len(codes)):
         code = codes[i]
         if code > 3:
             run = 0
             continue
-        forward = ((forward << np.uint64(2)) | np.uint64(code)) & mask
-        backward = (backward >> np.uint64(2)) | (np.uint64(3 - code) << high)
+        forward, backward = _append(forward, backward, code, k)
         run += 1
         if run >= k:
             mixed = min(forward, backward) * MIXER
@@ -54,8 +51,6 @@ def mean_copies(
     The same for a stretch and its reverse complement. Parameters as in `count_words`.
     """
     bits = _bits(counts)
-    mask = (np.uint64(1) << np.uint64(2 * k)) - np.uint64(1)
-    high = np.uint64(2 * (k - 1))
     found = np.zeros(len(starts), dtype=np.float32)
     for row in range(len(starts)):
         forward, backward, run = np.uint64(0), np.uint64(0), 0
@@ -66,8 +61,7 @@ def mean_copies(
             if code > 3:
                 run = 0
                 continue
-            forward = ((forward << np.uint64(2)) | np.uint64(code)) & mask
-            backward = (backward >> np.uint64(2)) | (np.uint64(3 - code) << high)
+            forward, backward = _append(forward, backward, code, k)
             run += 1
             if run >= k:
                 mixed = min(forward, backward) * MIXER
@@ -83,6 +77,14 @@ def mean_copies(
         if words:
             found[row] = total / words
     return found
+
+
+@kernel()
+def _append(forward: np.uint64, backward: np.uint64, code: int, k: int) -> tuple[np.uint64, np.uint64]:
+    """A word and its reverse complement, one base further."""
+    mask = (np.uint64(1) << np.uint64(2 * k)) - np.uint64(1)
+    forward = ((forward << np.uint64(2)) | np.uint64(code)) & mask
+    return forward, (backward >> np.uint64(2)) | (np.uint64(3 - code) << np.uint64(2 * (k - 1)))
 
 
 @kernel()

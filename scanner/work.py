@@ -220,16 +220,21 @@ def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, n
     grid = plan.grid
     starts = grid.starts(plan.contigs[piece.contig].length, piece.first, piece.count)
     bases = genome.codes(piece.contig, int(starts[0]), int(starts[-1]) + grid.window)
-    limit = AMBIGUOUS if plan.ambiguous == "skip" else ABSENT
-    return starts, bases, scorable(bases, starts - starts[0], grid.window, limit)
+    return starts, bases, scorable(bases, starts - starts[0], grid.window, _limit(plan))
+
+
+def _limit(plan: Plan) -> int:
+    """The lowest code that keeps a window from being scored."""
+    return AMBIGUOUS if plan.ambiguous == "skip" else ABSENT
 
 
 def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies, words: Words | None) -> _Stretch:
-    starts, _, good = _cut_from(plan, genome, piece)
     length = plan.contigs[piece.contig].length
+    starts = plan.grid.starts(length, piece.first, piece.count)
     first, last = max(0, int(starts[0]) - REACH), min(length, int(starts[-1]) + plan.grid.window + REACH)
     low, high = max(0, first - MARGIN), min(length, last + MARGIN)
     codes = genome.codes(piece.contig, low, high)
+    good = scorable(codes, starts - low, plan.grid.window, _limit(plan))
     tables = turner_tables()
     pieces = over_tiles(
         lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables, copies=copies),
