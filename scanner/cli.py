@@ -191,13 +191,14 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="GFF3 of the known hairpins")],
     megabases: Annotated[float | None, typer.Option(help="Scanned sequence; needed with a BED")] = None,
     by: Annotated[str, typer.Option(help="What ranks a store's hairpins: score, homology or annotation")] = "score",
+    split: Annotated[str | None, typer.Option(help="Also by the values of this attribute of the GFF3")] = None,
     curve: Annotated[Path | None, typer.Option(help="Also write the precision-recall curve (TSV)")] = None,
 ) -> None:
     """Judge calls by known hairpins: average precision, F1, recall by calls per megabase."""
     from mirscan.judge import judge, table
 
     _one_of("by", by, ("score", "homology", "annotation"))
-    figures = judge(calls, truth, megabases, by)
+    figures = judge(calls, truth, megabases, by, split)
     for line in table(figures):
         typer.echo(line)
     typer.echo(f"antisense of a known hairpin among the best 5 calls a megabase: {figures['all'].antisense}", err=True)

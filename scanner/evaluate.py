@@ -125,7 +125,13 @@ def match(calls: Places, known: Places) -> Matches:
 
 
 def evaluate_calls(
-    calls: Places, scores: np.ndarray, known: Places, megabases: float, draws: int = 500, seed: int = 0
+    calls: Places,
+    scores: np.ndarray,
+    known: Places,
+    megabases: float,
+    aside: Places | None = None,
+    draws: int = 500,
+    seed: int = 0,
 ) -> Figures:
     """Judge scored calls, redundant ones included, by the known hairpins of the same contigs.
 
@@ -137,6 +143,8 @@ def evaluate_calls(
     known : Places
     megabases : float
         Unambiguous bases that were scanned, the strands together.
+    aside : Places, optional
+        Known hairpins of another kind: calls that find one of them are neither right nor false.
     draws : int
         Drawn sets of blocks for the interval.
 
@@ -148,11 +156,14 @@ def evaluate_calls(
     if not len(known.start) or not np.isfinite(scores).all():
         raise ValueError(f"{len(known.start)} known hairpins, {int((~np.isfinite(scores)).sum())} scores that are none")
     rows = non_redundant(calls, scores)
+    total = len(known.start)
+    if aside is not None:
+        both = Places(*(np.concatenate(columns) for columns in zip(known, aside, strict=True)))
+        rows = rows[match(calls.take(rows), both).known < total]
     best, ranked = calls.take(rows), np.asarray(scores, dtype=np.float64)[rows]
     matches = match(best, known)
     hit = matches.known >= 0
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) if len(ranked) else np.empty(0, dtype=np.int64)
-    total = len(known.start)
     hits = np.cumsum(hit)[ends]
     precision, recall = hits / (ends + 1), hits / total
     f1 = 2 * hits / (ends + 1 + total)

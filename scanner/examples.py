@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class Locus:
     end: int
     strand: str
     name: str
+    attributes: dict[str, str] = field(default_factory=dict, compare=False)
+    """Column 9 of its GFF3 row."""
 
 
 def read_precursors(path: Path) -> list[Precursor]:
@@ -106,7 +108,7 @@ def read_loci(path: Path) -> list[Locus]:
             if fields[2] in ("miRNA_primary_transcript", "pre_miRNA"):
                 attributes = dict(pair.split("=", 1) for pair in fields[8].split(";") if "=" in pair)
                 name = attributes.get("Name", attributes.get("ID", "."))
-                loci.append(Locus(fields[0], int(fields[3]) - 1, int(fields[4]), fields[6], name))
+                loci.append(Locus(fields[0], int(fields[3]) - 1, int(fields[4]), fields[6], name, attributes))
     return loci
 
 

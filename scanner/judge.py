@@ -18,8 +18,10 @@ WINDOWS_PER_MB = 5000
 """Best windows of a megabase that are ranked; the known hairpins below them would not be found by anyone."""
 
 
-def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "score") -> dict[str, Figures]:
-    """Figures for every contig that has a known hairpin, and ``all`` contigs together.
+def judge(
+    calls: str, truth: Path, megabases: float | None = None, by: str = "score", split: str | None = None
+) -> dict[str, Figures]:
+    """Figures for every contig that has a known hairpin, for every kind of hairpin, and for ``all`` together.
 
     Parameters
     ----------
@@ -32,11 +34,14 @@ def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "sc
         Scanned sequence, for rates of calls; needed with a BED, known to a store.
     by : str
         What ranks the hairpins of a store: ``score``, ``homology`` or ``annotation`` (both combined).
+    split : str, optional
+        An attribute of the known hairpins: figures for each of its values too, calls that find the others set aside.
 
     Raises
     ------
     InputError
-        If a file cannot be read, a row is not BED, or no known hairpin lies on a contig that was scanned.
+        If a file cannot be read, a row is not BED, no known hairpin lies on a contig that was scanned, or none has the
+        attribute.
     UsageError
         If the calls have no such rank.
     """
@@ -72,6 +77,13 @@ def judge(calls: str, truth: Path, megabases: float | None = None, by: str = "sc
         if name in sizes and len(sizes) > 1:
             mine, hers = rows.contig == numbers[name], known.contig == numbers[name]
             figures[name] = evaluate_calls(rows.take(mine), scores[mine], known.take(hers), sizes[name])
+    if split is not None:
+        kinds = np.array([locus.attributes.get(split, "") for locus in loci])
+        if not kinds.astype(bool).any():
+            raise InputError(f"{truth}: no known hairpin has an attribute {split}=")
+        for kind in np.unique(kinds[kinds != ""]):
+            one, others = known.take(kinds == kind), known.take(kinds != kind)
+            figures[f"{split}={kind}"] = evaluate_calls(rows, scores, one, megabases, others)
     return figures | {"all": evaluate_calls(rows, scores, known, megabases)}
 
 

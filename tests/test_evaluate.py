@@ -54,6 +54,14 @@ def test_figures_by_hand() -> None:
     np.testing.assert_allclose(figures.curve, [[0.9, 1, 1 / 3], [0.7, 2 / 3, 2 / 3]])
 
 
+def test_hairpins_set_aside_are_neither_right_nor_false() -> None:
+    known, aside = places((0, 0, 60, False)), places((0, 1000, 1060, True))
+    calls = places((0, 1000, 1060, True), (0, 300, 360, False), (0, 0, 60, False))
+    scores = np.array([0.9, 0.8, 0.7])
+    assert evaluate_calls(calls, scores, known, 1.0, aside).average_precision == pytest.approx(1 / 2)
+    assert evaluate_calls(calls, scores, known, 1.0).average_precision == pytest.approx(1 / 3)
+
+
 def test_ties_get_no_credit_for_their_order() -> None:
     known = places((0, 0, 60, False))
     calls = places((0, 0, 60, False), (0, 300, 360, False), (0, 400, 460, False))

@@ -112,3 +112,17 @@ def test_no_common_contig_is_bad_input(tmp_path: Path, truth: Path) -> None:
     truth.write_text("##gff-version 3\n")
     with pytest.raises(InputError, match="none of its hairpins"):
         judge(str(path), truth, 1.0)
+
+
+def test_kinds_of_known_hairpins_are_judged_apart(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.gff3"
+    lines = TRUTH.splitlines()
+    truth.write_text("\n".join([lines[0], lines[1] + ";support=yes", lines[2] + ";support=no", lines[3]]) + "\n")
+    calls = bed(tmp_path / "c.bed", [(5010, "-", 0.9), (3000, "+", 0.8), (995, "+", 0.7), (9000, "+", 0.6)])
+    figures = judge(calls, truth, megabases=1.0, split="support")
+    assert list(figures) == ["support=no", "support=yes", "all"]
+    assert figures["support=no"].average_precision == 1.0
+    assert figures["support=yes"].average_precision == pytest.approx(1 / 2)  # after the false call at 3000
+    assert (figures["support=yes"].known, figures["support=yes"].calls) == (1, 2)
+    with pytest.raises(InputError, match="attribute family="):
+        judge(calls, truth, megabases=1.0, split="family")

@@ -35,6 +35,7 @@ from mirscan.curate import (
 )
 from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.examples import Background, Locus, Precursor, known_kmers, read_loci, read_precursors
+from mirscan.flanks import cuts, read_arms, with_lower_stems
 from mirscan.genome import open_genome
 from mirscan.hairpins import SCALARS, Hairpins, contig_hairpins
 from mirscan.kernels.clusters import best_neighbours, lift
@@ -124,19 +125,23 @@ def read_corpus(data: Path, work: Path) -> Corpus:
             fold = folds if isinstance(folds, int) else folds[contig.name]
             contigs.append(Contig(f"{stem}:{contig.name}", fold, codes, here, replace(labelled, source=source)))
         genome.close()
-    embedded = []
+    corpus = Corpus(precursors, precursor_weights(precursors, curated, DOUBTFUL), contigs, [])
+    judged = np.any([left_out(corpus, fold) for fold in range(FOLDS)], axis=0)
+    places = cuts(precursors, read_arms(data / "mirbase" / "v22_mature_placements.tsv.gz"))
     for fold in range(FOLDS):
         path = work / f"embedded{fold}.npz"
         if not path.exists():
-            lenders = [c for c in contigs if c.fold in (fold, ALWAYS)]
-            loci = [Locus(c.name, x.start, x.end, x.strand, x.name) for c in lenders for x in c.loci]
-            background = Background([(c.name, c.codes) for c in lenders], loci, known, 100)
-            found = embed_precursors(precursors, background, np.random.default_rng(fold))
+            hosts = [c for c in contigs if c.fold in (fold, ALWAYS)]
+            loci = [Locus(c.name, x.start, x.end, x.strand, x.name) for c in hosts for x in c.loci]
+            background = Background([(c.name, c.codes) for c in hosts], loci, known, 100)
+            generator = np.random.default_rng(fold)
+            whole = with_lower_stems(precursors, places, ~judged, generator)
+            found = embed_precursors(whole, background, generator)
             np.savez(path, label=found.label, source=found.source, **found.hairpins._asdict())
         with np.load(path) as saved:
             hairpins = Hairpins(*(saved[name] for name in Hairpins._fields))
-            embedded.append(Curated(hairpins, saved["label"], saved["source"]))
-    return Corpus(precursors, precursor_weights(precursors, curated, DOUBTFUL), contigs, embedded)
+            corpus.embedded.append(Curated(hairpins, saved["label"], saved["source"]))
+    return corpus
 
 
 def table(path: Path, codes: np.ndarray, copies: Copies) -> Hairpins:
