@@ -17,6 +17,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirscan.checkpoints import weights
+from mirscan.kernels.duplex import PAIRED
 from mirscan.models import fill, plain
 
 Batch = dict[str, np.ndarray]
@@ -58,7 +59,8 @@ def fit(
     Parameters
     ----------
     loss : callable
-        ``(module, batch) -> float32 ()``; the batch's arrays are on the devices.
+        ``(module, batch) -> float32 ()``; the batch's arrays are on the devices, and its ``draw`` (uint32) seeds what is
+        random in a loss: another number each step.
     data : dict of arrays with equal first axis
         Training examples; ``positive`` (bool) is needed for balanced batches.
     folder : Path
@@ -91,8 +93,9 @@ def fit(
     state = (params, stats, optimiser.init(params), rest)
 
     @jax.jit
-    def step(state: Any, batch: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
+    def step(state: Any, batch: dict[str, jax.Array], number: int) -> tuple[Any, jax.Array]:
         params, stats, memory, rest = state
+        batch = batch | {"draw": jnp.uint32(recipe.seed) * jnp.uint32(1 << 20) + jnp.uint32(number)}
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             inner = nnx.merge(graph, params, stats, rest, copy=True)
@@ -132,7 +135,7 @@ def fit(
         for number in range(done - epoch * steps, steps):
             rows = order[number * recipe.batch : (number + 1) * recipe.batch]
             batch = jax.device_put({name: array[rows] for name, array in data.items()}, spread)
-            state, value = step(state, batch)
+            state, value = step(state, batch, done)
             losses.append(value)
             done += 1
             if done % save_every == 0 and done % steps:
@@ -244,8 +247,34 @@ def focal_loss(module: Any, batch: dict[str, jax.Array], gamma: float = 2.0) -> 
     return -jnp.mean((1 - jnp.exp(chosen)) ** gamma * chosen)
 
 
-def weighted_cross_entropy(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
-    """Binary cross entropy of a hairpin model's logits, each example counted by its weight."""
-    logits = module(batch["duplexes"], batch["scalars"])
+def altered(duplexes: jax.Array, draw: jax.Array, swapped: float, changed: float) -> jax.Array:
+    """Duplexes (uint8, (B, columns, 3)) as they might have been: the same hairpin of another sequence.
+
+    Each base pair is turned round with the probability ``swapped``; each base that does not pair is drawn anew with the
+    probability ``changed``. Pairs, bulges and loops stay, and almost the energy.
+    """
+    turn, alter = jax.random.split(jax.random.key(draw))
+    left, right, state = duplexes[..., 0], duplexes[..., 1], duplexes[..., 2]
+    turned = jax.random.bernoulli(turn, swapped, state.shape) & (state == PAIRED)
+    left, right = jnp.where(turned, right, left), jnp.where(turned, left, right)
+    sides = jnp.stack([left, right], axis=-1)
+    bits = jax.random.bits(alter, sides.shape, jnp.uint32)
+    hit = ((bits >> 8) < jnp.uint32(changed * (1 << 24))) & (state != PAIRED)[..., None] & (sides < 4)
+    sides = jnp.where(hit, (bits & 3).astype(jnp.uint8), sides)
+    return jnp.concatenate([sides, state[..., None]], axis=-1)
+
+
+def weighted_cross_entropy(
+    module: Any, batch: dict[str, jax.Array], swapped: float = 0.0, changed: float = 0.0
+) -> jax.Array:
+    """Binary cross entropy of a hairpin model's logits on `altered` hairpins, each example counted by its weight."""
+    logits = module(altered(batch["duplexes"], batch["draw"], swapped, changed), batch["scalars"])
     losses = optax.sigmoid_binary_cross_entropy(logits, batch["positive"].astype(jnp.float32))
     return jnp.sum(losses * batch["weight"]) / jnp.sum(batch["weight"])
+
+
+def findings_cross_entropy(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Binary cross entropy of the logits that the last layers of each network give to its findings."""
+    logits = module(batch["findings"].astype(jnp.float32))
+    targets = jnp.broadcast_to(batch["positive"][:, None], logits.shape).astype(jnp.float32)
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, targets))

@@ -308,6 +308,9 @@ class ModelSpec:
     """Whether its time goes into matrix products wide enough that a CPU's bfloat16 instructions pay."""
     neighbour: float = 0.0
     """Of a hairpin model: the weight of the logit of the best hairpin nearby, where that is above 0."""
+    folds: int = 0
+    """Of a hairpin model adapted to a genome: parts of the genome that have last layers of their own. The module's
+    third input is then each hairpin's fold (uint8)."""
     mini_batch: int = 16
     """Windows computed at once on a CPU, chosen so that activations stay in the core's L2 cache."""
     stages: Mapping[str, Callable[[Any, Any], Any]] = dataclasses.field(default_factory=dict)

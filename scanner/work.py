@@ -24,6 +24,8 @@ COMPARED = 1 << 12
 """Hairpins that a thread compares with known precursors at a time."""
 REACH = 1000
 """How far from a hairpin its best neighbour may lie, centre to centre, in bases: most clusters are denser than that."""
+BLOCK = 250_000
+"""Bases of a genome that are in one fold: many times a cluster of precursors."""
 HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
     ("copies", "<f4"), ("homology", "<f4"), ("known", "<i4"),
@@ -118,7 +120,7 @@ class _Stretch(NamedTuple):
 class HairpinJob:
     """Every hairpin that can belong to a window of the part, and their neighbours; a slot is a hairpin.
 
-    ``neighbour`` is the weight of the logit of the best hairpin nearby (`ModelSpec.neighbour`).
+    ``spec`` tells what the best hairpin nearby counts, and into how many folds the genome falls.
     """
 
     resumable = False
@@ -128,12 +130,13 @@ class HairpinJob:
         plan: Plan,
         genome: Genome,
         part: int,
-        neighbour: float,
+        spec: ModelSpec,
         threads: int,
         copies: Copies,
         words: Words | None = None,
     ) -> None:
-        self.plan, self.part, self.neighbour = plan, part, neighbour
+        self.plan, self.part = plan, part
+        self.neighbour, self.folds = spec.neighbour, spec.folds
         self.stretches = [
             _stretch(plan, genome, piece, threads, copies, words) for piece in plan.pieces(*plan.bounds(part))
         ]
@@ -145,9 +148,16 @@ class HairpinJob:
             np.concatenate([getattr(stretch.found, name) for stretch in self.stretches])
             for name in ("duplexes", "scalars")
         )
+        inputs: tuple[np.ndarray, ...] = duplexes, scalars
+        if self.folds:
+            of_stretches = [
+                fold_of(stretch.piece.contig, stretch.found.starts, stretch.found.ends, self.folds)
+                for stretch in self.stretches
+            ]
+            inputs += (np.concatenate(of_stretches),)
         for begin in range(skip, self.slots, rows):
             end = min(begin + rows, self.slots)
-            yield np.arange(begin, end), (duplexes[begin:end], scalars[begin:end])
+            yield np.arange(begin, end), tuple(column[begin:end] for column in inputs)
 
     def finish(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """See `Job.finish`: a hairpin stands in the table of the part whose track intervals hold its centre."""
@@ -199,6 +209,11 @@ class HairpinJob:
         raise ValueError(f"slot {slot} lies beyond the part")
 
 
+def fold_of(contig: int, starts: np.ndarray, ends: np.ndarray, folds: int) -> np.ndarray:
+    """The fold (uint8) of each hairpin of a contig of that number: neighbouring blocks of the genome take turns."""
+    return ((contig + (starts + ends) // 2 // BLOCK) % folds).astype(np.uint8)
+
+
 def jobs(
     plan: Plan, genome: Genome, parts: Iterable[int], spec: ModelSpec, threads: int = 1, words: Words | None = None
 ) -> Iterator[Job]:
@@ -212,7 +227,7 @@ def jobs(
         return
     copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
     for part in parts:
-        yield HairpinJob(plan, genome, part, spec.neighbour, threads, copies, words)
+        yield HairpinJob(plan, genome, part, spec, threads, copies, words)
 
 
 def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

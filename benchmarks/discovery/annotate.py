@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from cross_fit import unique
+from corpus import unique
 
 from mirscan.annotation import CHANCE, CLAIM, Weights, annotation, count_claims, evidence, fit_annotation
 from mirscan.copies import count_copies

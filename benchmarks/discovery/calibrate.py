@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from cross_fit import unique
+from corpus import unique
 
 from mirscan.calibrate import Sample, fit_calibration, fit_logistic, save_calibration
 from mirscan.checkpoints import weights

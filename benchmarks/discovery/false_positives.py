@@ -10,7 +10,8 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-from cross_fit import Contig, places, read_corpus
+from corpus import Contig, read_corpus
+from cross_fit import places
 
 from mirscan.evaluate import match, non_redundant
 from mirscan.examples import kmers

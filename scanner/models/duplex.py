@@ -8,7 +8,7 @@ other strand.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,8 @@ from mirscan.types import ModelSpec
 SCALARS = 17
 """Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
 CHANNELS = 30
+FOLDS = 2
+"""Parts of a genome to which the last layers are adapted apart: each is scored by those that did not see it."""
 NEIGHBOUR = 0.7
 """Precursors come in clusters (Altuvia et al. 2005, Nucleic Acids Research 33:2697): what a good neighbour is worth."""
 
@@ -84,6 +86,10 @@ class Duplex(nnx.Module):
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"]) -> Float[Array, "B"]:
+        return _judge(self.dense[1:], self.hidden(duplexes, scalars))
+
+    def hidden(self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"]) -> Float[Array, "B D"]:
+        """What the last layers judge: the tower's findings and the scalars, joined; none is negative."""
         x = average_pool(nnx.relu(self.front(duplex_channels(duplexes, self.dtype))))
         x = self.widen(x)
         for number, stage in enumerate(self.stages):
@@ -97,8 +103,13 @@ class Duplex(nnx.Module):
             x = average_pool(x)
         tower = self.norm(nnx.relu(x).reshape(len(x), -1).astype(jnp.float32))
         x = jnp.concatenate([self.dropout(tower), jnp.clip(self.scale(scalars), -8.0, 8.0)], axis=-1)
-        x = self.dropout(nnx.relu(self.dense[0](x)))
-        return self.dense[2](nnx.relu(self.dense[1](x)))[:, 0]
+        return self.dropout(nnx.relu(self.dense[0](x)))
+
+
+def _judge(layers: Sequence[nnx.Linear], hidden: Float[Array, "B D"]) -> Float[Array, "B"]:
+    """The last two layers: hidden units to a logit."""
+    first, last = layers
+    return last(nnx.relu(first(hidden)))[:, 0]
 
 
 class Ensemble(nnx.Module):
@@ -118,11 +129,60 @@ class Ensemble(nnx.Module):
         return jnp.stack(logits).mean(axis=0)
 
 
+class Findings(Ensemble):
+    """What the networks of an ensemble find in a hairpin, before their last layers judge it."""
+
+    def __call__(self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"]) -> Float[Array, "B M D"]:
+        return jnp.stack([member.hidden(duplexes, scalars) for member in self.members], axis=1)
+
+
+class Judgement(nnx.Module):
+    """The last two layers of every network of an ensemble: findings to a logit of each.
+
+    Parameters
+    ----------
+    members : int
+        How many networks.
+    dense : int
+        Width of the findings of each.
+    """
+
+    def __init__(self, *, members: int, dense: int = 128, rngs: nnx.Rngs) -> None:
+        sizes = (dense, dense // 2, 1)
+        self.members = nnx.List(
+            [nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)]) for _ in range(members)]
+        )
+
+    def __call__(self, findings: Float[Array, "B M D"]) -> Float[Array, "B M"]:
+        return jnp.stack([_judge(layers, findings[:, n]) for n, layers in enumerate(self.members)], axis=1)
+
+
+class Adapted(nnx.Module):
+    """An ensemble whose last layers were fitted again, once for every fold of a genome (`mirscan.adapt`).
+
+    Parameters
+    ----------
+    members, folds : int
+        How many networks, and how many sets of last layers each has; further options are those of `Duplex`.
+    """
+
+    def __init__(self, *, members: int, folds: int, rngs: nnx.Rngs, **options: Any) -> None:
+        self.findings = Findings(members=members, rngs=rngs, **options)
+        self.judgements = nnx.List([Judgement(members=members, rngs=rngs) for _ in range(folds)])
+
+    def __call__(
+        self, duplexes: UInt8[Array, "B C 3"], scalars: Float[Array, "B S"], fold: UInt8[Array, "B"]
+    ) -> Float[Array, "B"]:
+        findings = self.findings(duplexes, scalars)
+        logits = jnp.stack([judgement(findings).mean(axis=1) for judgement in self.judgements], axis=1)
+        return jnp.take_along_axis(logits, fold[:, None].astype(jnp.int32), axis=1)[:, 0]
+
+
 def _probability(logits: Float[Array, "B"]) -> Float[Array, "B"]:
     return jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
-def _row(name: str, build: Callable[..., nnx.Module], summary: str) -> ModelSpec:
+def _row(name: str, build: Callable[..., nnx.Module], summary: str, folds: int = 0) -> ModelSpec:
     return ModelSpec(
         name=name,
         build=build,
@@ -130,7 +190,8 @@ def _row(name: str, build: Callable[..., nnx.Module], summary: str) -> ModelSpec
         summary=summary,
         reference="this project",
         unit="hairpin",
-        shapes=((COLUMNS, 3), (SCALARS,)),
+        shapes=((COLUMNS, 3), (SCALARS,), *([()] if folds else [])),
+        folds=folds,
         neighbour=NEIGHBOUR,
         mini_batch=64,
     )
@@ -145,6 +206,12 @@ MODELS = {
             "convolutions over the aligned arms of every proposed hairpin, with its exact energies; two networks",
         ),
         _row("duplex-single", Duplex, "one such network: what is trained; no weights are shipped"),
+        _row(
+            "duplex-adapted",
+            lambda **options: Adapted(members=2, folds=FOLDS, **options),
+            "duplex with its last layers fitted to a genome's own hairpins: `mirscan adapt` makes the weights",
+            folds=FOLDS,
+        ),
         _row(
             "duplex-attention",
             lambda **options: Duplex(layers=2, **options),

@@ -1,0 +1,223 @@
+"""Fit the last layers of the own model to a genome: its own hairpins are the background they are ranked against.
+
+Almost none of a genome's hairpins is a precursor, so without a single label they tell what the background of a new clade
+looks like. The last layers learn again to keep known precursors, remembered by what the networks found in them, apart
+from that background; for each fold of the genome from the others, so that no hairpin is held against itself.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from mirscan.checkpoints import weights
+from mirscan.copies import count_copies
+from mirscan.folding import over_tiles, turner_tables
+from mirscan.genome import Genome
+from mirscan.hairpins import MARGIN, PIECE, find_hairpins, in_order
+from mirscan.models import plain, set_weights
+from mirscan.models.duplex import FOLDS, Findings, Judgement
+from mirscan.train import Recipe, findings_cross_entropy, fit, runner
+from mirscan.types import InputError
+from mirscan.work import BLOCK, fold_of
+
+MODEL = "duplex"
+ADAPTED = "duplex-adapted"
+"""The models that are adapted, and that result."""
+LEAST = 1_000_000
+"""Unambiguous bases below which a genome has too few hairpins to learn from."""
+SAMPLE = 24_000_000
+"""Bases that are looked at: whole blocks, drawn over the whole genome."""
+PRECURSORS = "precursors.npz"
+"""Beside a model's weights: ``findings`` (float16, (P, members, dense)) in precursors it was trained on."""
+CHECKED = 4
+"""One precursor in so many is kept for the check."""
+RATES = (5, 20, 100)
+"""Hairpins of the background per megabase above which precursors are counted in the check."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What `adapt` did."""
+
+    bases: int
+    hairpins: int
+    before: float
+    """Mean share of precursors that were kept aside above `RATES` hairpins a megabase, by the weights as shipped."""
+    after: float
+    """The same by the adapted ones."""
+    used: bool
+    """Whether the adapted layers were better and are in the weights; else those hold the shipped ones."""
+
+
+def adapt(
+    genome: Genome,
+    source: Path,
+    folder: Path,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda line: None,
+) -> Adaptation:
+    """Write weights of `ADAPTED` for a genome, which is looked at as a whole whatever is scanned of it.
+
+    Parameters
+    ----------
+    source : Path
+        Weights of `MODEL`.
+    folder : Path
+        Where the weights go; an older adaptation there is replaced.
+    seed : int
+        Draws the blocks and the order of learning.
+
+    Raises
+    ------
+    InputError
+        If the genome is too small or the weights do not come with findings in precursors.
+    """
+    known = _remembered(source)
+    total = sum(contig.length - contig.ambiguous for contig in genome.contigs)
+    if total < LEAST:
+        raise InputError(f"{genome.path}: {total:,} unambiguous bases; adapting needs at least {LEAST:,}")
+    tree = weights.restore(source)
+    members = len(tree["members"])
+
+    # ------------------------------------------------------------------ what the networks find in the background
+    blocks = draw_blocks([contig.length for contig in genome.contigs], seed)
+    log(f"adapting to {sum(end - start for _, start, end in blocks):,} of {total:,} bases")
+    network = Findings(members=members, rngs=nnx.Rngs(0))
+    set_weights(network, tree)
+    findings, folds = look(network, genome, blocks, threads)
+
+    # ------------------------------------------------------------------ learn, for each fold from the others
+    shipped = {"members": {m: _layers(tree["members"][m]["dense"]) for m in tree["members"]}}
+    kept = np.arange(len(known)) % CHECKED == 0
+    aside = folder.with_name(folder.name + ".learning")
+    judgements, shares = [], []
+    for fold in range(FOLDS):
+        shutil.rmtree(aside, ignore_errors=True)
+        judgement = learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold, log)
+        judgements.append(judgement)
+        own, megabases = findings[folds == fold], _megabases(blocks, fold)
+        shares.append([share_above(each, known[kept], own, megabases) for each in (shipped, judgement)])
+    shutil.rmtree(aside, ignore_errors=True)
+
+    # ------------------------------------------------------------------ better on what was kept aside?
+    before, after = np.mean(shares, axis=0).tolist()
+    used = bool(np.all(np.diff(shares, axis=1) > 0))
+    found = Adaptation(sum(end - start for _, start, end in blocks), len(findings), before, after, used)
+    log(f"precursors above {RATES} hairpins a megabase: {before:.3f} of them, adapted {after:.3f}")
+    if not used:
+        log("the adapted layers are no better in every fold: the shipped ones stay")
+    chosen = judgements if used else [shipped] * FOLDS
+    adapted = {"findings": tree, "judgements": {str(fold): each for fold, each in enumerate(chosen)}}
+    about = {"model": ADAPTED, "seed": seed, "adaptation": asdict(found)} | _inputs(genome, source)
+    weights.save(folder, adapted, about, half=True)
+    return found
+
+
+def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
+    """Whether a folder holds weights that were adapted to this genome from this source."""
+    try:
+        about = weights.describe(folder)
+    except (OSError, json.JSONDecodeError):
+        return False
+    return all(about.get(key) == value for key, value in _inputs(genome, source).items())
+
+
+def draw_blocks(lengths: list[int], seed: int) -> list[tuple[int, int, int]]:
+    """``(contig, start, end)`` of blocks drawn at random over a genome, until `SAMPLE` bases or all are taken."""
+    blocks = [(c, start, min(start + BLOCK, n)) for c, n in enumerate(lengths) for start in range(0, n, BLOCK)]
+    order = np.random.default_rng(seed).permutation(len(blocks))
+    sizes = np.array([blocks[i][2] - blocks[i][1] for i in order])
+    count = int(np.searchsorted(np.cumsum(sizes), SAMPLE)) + 1
+    return sorted(blocks[i] for i in order[:count])
+
+
+def look(
+    network: Findings, genome: Genome, blocks: list[tuple[int, int, int]], threads: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Findings (float16, (H, members, dense)) of all hairpins of some blocks, and their folds (uint8)."""
+    network.eval()
+    predict = runner(network, 256)
+    copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])
+    tables = turner_tables()
+    findings, folds = [], []
+    for contig, start, end in blocks:
+        low, high = max(0, start - MARGIN), min(genome.contigs[contig].length, end + MARGIN)
+        codes = genome.codes(contig, low, high)
+        pieces = over_tiles(
+            lambda a, b, codes=codes, shift=start - low: find_hairpins(
+                codes, shift + a, shift + b, tables=tables, copies=copies
+            ),
+            end - start,
+            threads,
+            tile=PIECE,
+        )
+        found = in_order(pieces)
+        if found.size:
+            findings.append(predict({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16))
+            folds.append(fold_of(contig, found.starts + low, found.ends + low, FOLDS))
+    if not findings:
+        raise InputError(f"{genome.path}: no hairpin to adapt to")
+    return np.concatenate(findings), np.concatenate(folds)
+
+
+def learn(
+    shipped: dict[str, Any], known: np.ndarray, background: np.ndarray, folder: Path, seed: int, log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Last layers fitted to tell precursors from a background, beginning from the shipped ones; a plain tree."""
+    module = Judgement(members=known.shape[1], dense=known.shape[2], rngs=nnx.Rngs(seed))
+    set_weights(module, shipped)
+    data = {"findings": np.concatenate([known, background])}
+    data["positive"] = np.arange(len(data["findings"])) < len(known)
+    recipe = Recipe(
+        batch=256, epochs=4, learning_rate=3e-4, warmup=100, weight_decay=0.0, positive_share=0.3, epoch_size=200_000,
+        seed=seed,
+    )  # fmt: skip
+    return fit(
+        module, findings_cross_entropy, data, recipe, folder,
+        evaluate=lambda predict, epoch: {"done": float(epoch)}, better="done", log=log, save_every=10**9,
+    )  # fmt: skip
+
+
+def share_above(judgement: dict[str, Any], known: np.ndarray, background: np.ndarray, megabases: float) -> float:
+    """Mean over `RATES` of the share of precursors above so many hairpins of the background a megabase."""
+    module = Judgement(members=known.shape[1], dense=known.shape[2], rngs=nnx.Rngs(0))
+    set_weights(module, judgement)
+    predict = runner(module, 4096)
+    precursors, others = (predict({"findings": x.astype(np.float32)}).mean(axis=1) for x in (known, background))
+    ranked = np.sort(others)[::-1]
+    thresholds = [ranked[min(int(rate * megabases), len(ranked) - 1)] for rate in RATES]
+    return float(np.mean([(precursors > threshold).mean() for threshold in thresholds]))
+
+
+def _remembered(source: Path) -> np.ndarray:
+    weights.verify(source)
+    try:
+        with np.load(source / PRECURSORS, allow_pickle=False) as saved:
+            return np.asarray(saved["findings"])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{source / PRECURSORS}: these weights cannot be adapted ({error})") from error
+
+
+def _layers(dense: dict[str, Any]) -> dict[str, Any]:
+    return {"0": dense["1"], "1": dense["2"]}
+
+
+def _megabases(blocks: list[tuple[int, int, int]], fold: int) -> float:
+    """Megabases of the blocks of a fold."""
+    return sum(
+        end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold
+    ) / 1e6
+
+
+def _inputs(genome: Genome, source: Path) -> dict[str, str]:
+    return {"genome_digest": genome.digest, "source_digest": weights.digest(source)}
