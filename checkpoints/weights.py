@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,14 @@ def describe(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "about.json").read_text()))
 
 
-def save(folder: Path, tree: Tree, about: dict[str, Any], *, half: bool = False) -> None:
+def save(
+    folder: Path,
+    tree: Tree,
+    about: dict[str, Any],
+    *,
+    half: bool = False,
+    beside: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> None:
     """Write a checkpoint aside and rename it into place; an older one of the same name is replaced.
 
     Parameters
@@ -92,6 +100,8 @@ def save(folder: Path, tree: Tree, about: dict[str, Any], *, half: bool = False)
         JSON-able: at least ``model``.
     half : bool
         Store floats as float16.
+    beside : dict, optional
+        Further arrays by the name of the ``.npz`` they go into.
     """
     import orbax.checkpoint as ocp
 
@@ -109,6 +119,8 @@ def save(folder: Path, tree: Tree, about: dict[str, Any], *, half: bool = False)
         checkpointer.save(aside / "tree", _map(tree, leaf))
     (aside / "tree" / "commit_success.txt").unlink(missing_ok=True)  # names the folder it was written in
     (aside / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    for name, arrays in (beside or {}).items():
+        np.savez(aside / name, **arrays)  # type: ignore[arg-type]
     (aside / SUMS).write_text(_sums(aside))
     if folder.exists():
         old = folder.with_name(folder.name + ".old")

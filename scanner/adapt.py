@@ -1,16 +1,17 @@
 """Fit the last layers of the own model to a genome: its own hairpins are the background they are ranked against.
 
-Almost none of a genome's hairpins is a precursor, so without a single label they tell what the background of a new clade
-looks like. The last layers learn again to keep known precursors, remembered by what the networks found in them, apart
-from that background; for each fold of the genome from the others, so that no hairpin is held against itself.
+Almost none of a genome's hairpins is a precursor, so without a single label they tell what the background of a new
+clade looks like. The last layers learn again to keep known precursors, remembered by what the networks found in them,
+apart from that background; for each fold of the genome from the others, so that no hairpin is held against itself.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.copies import count_copies
+from mirscan.devices import configure
 from mirscan.folding import over_tiles, turner_tables
-from mirscan.genome import Genome
-from mirscan.hairpins import MARGIN, PIECE, find_hairpins, in_order
-from mirscan.models import plain, set_weights
+from mirscan.genome import Genome, open_genome
+from mirscan.hairpins import MARGIN, PIECE, Hairpins, find_hairpins, in_order
+from mirscan.models import set_weights
 from mirscan.models.duplex import FOLDS, Findings, Judgement
 from mirscan.train import Recipe, findings_cross_entropy, fit, runner
 from mirscan.types import InputError
@@ -37,6 +39,9 @@ SAMPLE = 24_000_000
 """Bases that are looked at: whole blocks, drawn over the whole genome."""
 PRECURSORS = "precursors.npz"
 """Beside a model's weights: ``findings`` (float16, (P, members, dense)) in precursors it was trained on."""
+DRAWS = 200_000
+"""Findings of an epoch."""
+REMEMBERED = 4096
 CHECKED = 4
 """One precursor in so many is kept for the check."""
 RATES = (5, 20, 100)
@@ -44,17 +49,17 @@ RATES = (5, 20, 100)
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """What `adapt` did."""
+class Refit:
+    """Last layers learned again, and whether that was for the better."""
 
-    bases: int
-    hairpins: int
+    judgements: list[dict[str, Any]]
+    """Of each fold, as plain trees."""
     before: float
-    """Mean share of precursors that were kept aside above `RATES` hairpins a megabase, by the weights as shipped."""
+    """Mean share of precursors that were kept aside above `RATES` hairpins a megabase, by the layers as shipped."""
     after: float
-    """The same by the adapted ones."""
+    """The same by the layers learned again."""
     used: bool
-    """Whether the adapted layers were better and are in the weights; else those hold the shipped ones."""
+    """Whether those were better in every fold; else ``judgements`` are the shipped ones."""
 
 
 def adapt(
@@ -65,7 +70,7 @@ def adapt(
     threads: int = 1,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
-) -> Adaptation:
+) -> Refit:
     """Write weights of `ADAPTED` for a genome, which is looked at as a whole whatever is scanned of it.
 
     Parameters
@@ -80,47 +85,106 @@ def adapt(
     Raises
     ------
     InputError
-        If the genome is too small or the weights do not come with findings in precursors.
+        If the genome is too small, or the weights do not come with findings in precursors.
     """
     known = _remembered(source)
     total = sum(contig.length - contig.ambiguous for contig in genome.contigs)
     if total < LEAST:
         raise InputError(f"{genome.path}: {total:,} unambiguous bases; adapting needs at least {LEAST:,}")
     tree = weights.restore(source)
-    members = len(tree["members"])
-
-    # ------------------------------------------------------------------ what the networks find in the background
     blocks = draw_blocks([contig.length for contig in genome.contigs], seed)
     log(f"adapting to {sum(end - start for _, start, end in blocks):,} of {total:,} bases")
-    network = Findings(members=members, rngs=nnx.Rngs(0))
+    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
     set_weights(network, tree)
     findings, folds = look(network, genome, blocks, threads)
+    megabases = [
+        sum(end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold) / 1e6
+        for fold in range(FOLDS)
+    ]
+    found = refit(tree, known, findings, folds, megabases, folder.with_name(folder.name + ".learning"), seed, log)
+    adapted = {"findings": tree, "judgements": {str(fold): each for fold, each in enumerate(found.judgements)}}
+    about = {"model": ADAPTED, "seed": seed, "before": found.before, "after": found.after, "used": found.used}
+    weights.save(folder, adapted, about | _inputs(genome, source), half=True)
+    return found
 
-    # ------------------------------------------------------------------ learn, for each fold from the others
+
+def adapt_file(
+    genome: Path | str,
+    folder: Path,
+    *,
+    source: Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Refit:
+    """As `adapt`, of a genome in a file and with the shipped weights unless others are given.
+
+    Raises
+    ------
+    InputError
+        If the genome cannot be read, or the folder holds something else.
+    """
+    if folder.exists() and not (folder / weights.SUMS).is_file():
+        raise InputError(f"{folder}: exists and holds no weights; choose another folder")
+    configure(threads)
+    cores = threads or len(os.sched_getaffinity(0))
+    spool = folder.with_name(folder.name + ".spool")
+    try:
+        with open_genome(genome, spool=spool) as opened:
+            return adapt(opened, source or weights.find(MODEL), folder, threads=cores, seed=seed, log=log)
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+def refit(
+    tree: dict[str, Any],
+    known: np.ndarray,
+    findings: np.ndarray,
+    folds: np.ndarray,
+    megabases: list[float],
+    aside: Path,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda line: None,
+) -> Refit:
+    """Learn the last layers of an ensemble again, for each fold from the background of the others.
+
+    Parameters
+    ----------
+    tree : dict
+        Weights of the ensemble.
+    known, findings : (P, members, dense), (H, members, dense) float16
+        What its networks find in precursors, and in the hairpins of a genome.
+    folds : (H,) uint8
+    megabases : list of float
+        Sequence of each fold.
+    aside : Path
+        Folder to work in; removed.
+    """
     shipped = {"members": {m: _layers(tree["members"][m]["dense"]) for m in tree["members"]}}
     kept = np.arange(len(known)) % CHECKED == 0
-    aside = folder.with_name(folder.name + ".learning")
     judgements, shares = [], []
     for fold in range(FOLDS):
         shutil.rmtree(aside, ignore_errors=True)
-        judgement = learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold, log)
-        judgements.append(judgement)
-        own, megabases = findings[folds == fold], _megabases(blocks, fold)
-        shares.append([share_above(each, known[kept], own, megabases) for each in (shipped, judgement)])
+        judgements.append(learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold, log))
+        own = findings[folds == fold]
+        shares.append([share_above(each, known[kept], own, megabases[fold]) for each in (shipped, judgements[-1])])
     shutil.rmtree(aside, ignore_errors=True)
-
-    # ------------------------------------------------------------------ better on what was kept aside?
     before, after = np.mean(shares, axis=0).tolist()
-    used = bool(np.all(np.diff(shares, axis=1) > 0))
-    found = Adaptation(sum(end - start for _, start, end in blocks), len(findings), before, after, used)
+    used = bool((np.diff(shares, axis=1) > 0).all())
     log(f"precursors above {RATES} hairpins a megabase: {before:.3f} of them, adapted {after:.3f}")
     if not used:
-        log("the adapted layers are no better in every fold: the shipped ones stay")
-    chosen = judgements if used else [shipped] * FOLDS
-    adapted = {"findings": tree, "judgements": {str(fold): each for fold, each in enumerate(chosen)}}
-    about = {"model": ADAPTED, "seed": seed, "adaptation": asdict(found)} | _inputs(genome, source)
-    weights.save(folder, adapted, about, half=True)
-    return found
+        log("the adapted layers are not better in every fold: the shipped ones stay")
+    return Refit(judgements if used else [shipped] * FOLDS, before, after, used)
+
+
+def remember(tree: dict[str, Any], precursors: Hairpins, chance: np.ndarray, count: int = REMEMBERED) -> np.ndarray:
+    """Findings (float16, (count, members, dense)) in precursors, drawn by their weights in training."""
+    rows = np.random.default_rng(0).choice(len(chance), count, p=chance / chance.sum())
+    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
+    set_weights(network, tree)
+    network.eval()
+    some = precursors.take(rows)
+    return runner(network, 256)({"duplexes": some.duplexes, "scalars": some.scalars}).astype(np.float16)
 
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
@@ -165,13 +229,18 @@ def look(
         if found.size:
             findings.append(predict({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16))
             folds.append(fold_of(contig, found.starts + low, found.ends + low, FOLDS))
-    if not findings:
-        raise InputError(f"{genome.path}: no hairpin to adapt to")
+    if len({int(fold) for each in folds for fold in np.unique(each)}) < FOLDS:
+        raise InputError(f"{genome.path}: too few hairpins to adapt to: one fold of the genome has none")
     return np.concatenate(findings), np.concatenate(folds)
 
 
 def learn(
-    shipped: dict[str, Any], known: np.ndarray, background: np.ndarray, folder: Path, seed: int, log: Callable[[str], None]
+    shipped: dict[str, Any],
+    known: np.ndarray,
+    background: np.ndarray,
+    folder: Path,
+    seed: int,
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Last layers fitted to tell precursors from a background, beginning from the shipped ones; a plain tree."""
     module = Judgement(members=known.shape[1], dense=known.shape[2], rngs=nnx.Rngs(seed))
@@ -179,7 +248,7 @@ def learn(
     data = {"findings": np.concatenate([known, background])}
     data["positive"] = np.arange(len(data["findings"])) < len(known)
     recipe = Recipe(
-        batch=256, epochs=4, learning_rate=3e-4, warmup=100, weight_decay=0.0, positive_share=0.3, epoch_size=200_000,
+        batch=256, epochs=4, learning_rate=3e-4, warmup=100, weight_decay=0.0, positive_share=0.3, epoch_size=DRAWS,
         seed=seed,
     )  # fmt: skip
     return fit(
@@ -210,13 +279,6 @@ def _remembered(source: Path) -> np.ndarray:
 
 def _layers(dense: dict[str, Any]) -> dict[str, Any]:
     return {"0": dense["1"], "1": dense["2"]}
-
-
-def _megabases(blocks: list[tuple[int, int, int]], fold: int) -> float:
-    """Megabases of the blocks of a fold."""
-    return sum(
-        end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold
-    ) / 1e6
 
 
 def _inputs(genome: Genome, source: Path) -> dict[str, str]:

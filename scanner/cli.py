@@ -50,6 +50,7 @@ def genome(
     per_strand: PerStrand = False,
     model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="First fit the model's last layers to this genome")] = False,
     step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
     regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
     regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
@@ -85,7 +86,7 @@ def genome(
 
     options = Options(
         output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
-        step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
+        adapt=adapt, step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
         min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
         ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
         min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
@@ -99,6 +100,24 @@ def genome(
         output, f"{record['scored']:,}", f"{2 * record['windows']:,}", f"{record['calls']:,}",
         record["windows_per_second"], run_file(output),
     )  # fmt: skip
+
+
+@app.command()
+def adapt(
+    fasta: Annotated[str, typer.Argument(metavar="GENOME", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the weights")],
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights of duplex than the shipped")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the sample of the genome and the order of learning")] = 0,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+) -> None:
+    """Fit the last layers of duplex to a genome: a new clade's background is learned without any label.
+
+    Then: mirscan genome GENOME --model duplex-adapted --weights OUTPUT -o scores.bw
+    """
+    from mirscan.adapt import adapt_file
+
+    found = adapt_file(fasta, output, source=weights, seed=seed, threads=threads, log=log.info)
+    log.info("%s: %s", output, "adapted" if found.used else "the shipped layers, which were better")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from mirscan.adapt import ADAPTED, MODEL, adapt, is_adapted
 from mirscan.annotation import WEIGHTS
 from mirscan.calibrate import Calibration, find_calibration, known_per_megabase
 from mirscan.call import call
@@ -50,6 +51,7 @@ class Options:
     per_strand: bool = False
     model: str = DEFAULT_MODEL
     weights: Path | None = None
+    adapt: bool = False
     step: int | None = None
     regions: tuple[str, ...] = ()
     regions_file: Path | None = None
@@ -98,7 +100,6 @@ def scan_genome(
     configure(options.threads)
     cores = options.threads or len(os.sched_getaffinity(0))
     devices = local_devices(options.devices)
-    graph, state = load_model(spec.name, options.weights, precision=options.precision or best_precision(spec))
     known = read_known(options.known) if options.known else None
     store_url = options.store or f"{options.output}.store"
 
@@ -106,6 +107,14 @@ def scan_genome(
     log.info("reading %s", genome)
     spool = Path(store_url) if "://" not in store_url else Path(f"{options.output}.spool")
     with open_genome(genome, spool=spool, soft_mask=options.soft_mask) as opened:
+        # -------------------------------------------------------------- the model, fitted to the genome if wanted
+        if options.adapt:
+            folder = _adapted(opened, options, cores)
+            options = dataclasses.replace(options, model=ADAPTED, weights=folder)
+            spec, calibration = find_model(ADAPTED), None
+        precision = options.precision or best_precision(spec)
+        graph, state = load_model(spec.name, options.weights, precision=precision)
+
         # -------------------------------------------------------------- the plan: all that decides a score
         plan = make_plan(opened, spec, options, known.digest if known else "")
         for row in _table(plan.contigs, plan):
@@ -296,6 +305,10 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
         raise UsageError("--annotate: homology is to known precursors; give them with --known FASTA")
     if options.annotate and spec.name not in WEIGHTS:
         raise UsageError(f"--annotate: no weights are fitted for model {spec.name!r}, only for {', '.join(WEIGHTS)}")
+    if options.adapt and spec.name != MODEL:
+        raise UsageError(f"--adapt: only {MODEL!r} can be adapted, not {spec.name!r}")
+    if options.adapt and (options.annotate or options.min_precision is not None):
+        raise UsageError("--adapt: neither --annotate nor --min-precision is fitted to adapted scores")
     if options.min_contig < 0:
         raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
     for name in ("batch", "part_windows", "threads", "step"):
@@ -311,6 +324,14 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)
     return spec, calibration_of(spec.name, weights.digest(folder), options)
+
+
+def _adapted(opened: Genome, options: Options, threads: int) -> Path:
+    """Weights adapted to the genome, beside the output: those of an earlier run, or new ones."""
+    source, folder = options.weights or weights.find(MODEL), Path(f"{options.output}.adapted")
+    if options.fresh or not is_adapted(folder, opened, source):
+        adapt(opened, source, folder, threads=threads, log=log.info)
+    return folder
 
 
 def _unscorable(options: Options) -> str:

@@ -59,7 +59,7 @@ def fit(
     Parameters
     ----------
     loss : callable
-        ``(module, batch) -> float32 ()``; the batch's arrays are on the devices, and its ``draw`` (uint32) seeds what is
+        ``(module, batch) -> float32 ()``; the batch is on the devices, and its ``draw`` (uint32) seeds what is
         random in a loss: another number each step.
     data : dict of arrays with equal first axis
         Training examples; ``positive`` (bool) is needed for balanced batches.

@@ -25,7 +25,7 @@ FLOORS = {
     2.5: ["calibrate", "hairpins", "models.duplex", "models.mire2e"],
     2.8: ["models", "work"],
     3: ["call", "evaluate", "examples", "export", "pick", "scan", "train"],
-    3.5: ["curate", "fold", "homology"],
+    3.5: ["adapt", "curate", "flanks", "fold", "homology"],
     4: ["bench", "cascade", "judge", "mine", "run"],
     5: ["demo"],
     6: ["cli"],
@@ -42,7 +42,7 @@ HOMES = {
     "typer": ["cli"],
     "rich": ["cli"],
     "jax": ["models", "devices", "train", "scan", "bench"],
-    "flax": ["models", "devices", "train", "cascade", "mine", "bench"],
+    "flax": ["adapt", "models", "devices", "train", "cascade", "mine", "bench"],
     "jaxtyping": ["models"],
     "numpy": [""],
 }

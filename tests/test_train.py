@@ -15,8 +15,9 @@ from flax import nnx
 
 from mirscan.cascade import STAGES, assemble, draw_stems, pairs, partners, structure_figures, structures, train_stage
 from mirscan.examples import Sources
+from mirscan.kernels.duplex import BEYOND, LOOP, NOTHING, PAIRED, UNPAIRED
 from mirscan.models import load_model
-from mirscan.train import Recipe, fit, guided_error, runner
+from mirscan.train import Recipe, altered, fit, guided_error, runner
 from mirscan.types import InputError
 
 RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
@@ -97,6 +98,26 @@ def test_balanced_batches_hold_the_share(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1, positive_share=0.25, epoch_size=320)
     fit(module, spy, data, recipe, tmp_path / "r", evaluate=lambda p, e: {"f": 0.0}, better="f", log=lambda line: None)
     assert seen == [8] * 10
+
+
+def test_altered_hairpins_keep_their_structure() -> None:
+    generator = np.random.default_rng(0)
+    state = generator.choice([NOTHING, BEYOND, PAIRED, UNPAIRED, LOOP], size=(64, 40)).astype(np.uint8)
+    sides = generator.integers(0, 4, (64, 40, 2)).astype(np.uint8)
+    sides[(generator.random(sides.shape) < 0.2) & (state != PAIRED)[..., None]] = 5
+    before = np.concatenate([sides, state[..., None]], axis=-1)
+    after = np.asarray(altered(jnp.asarray(before), jnp.uint32(7), 0.5, 0.5))
+    paired = state == PAIRED
+    turned = (after[..., :2] == before[..., 1::-1]).all(axis=-1)
+    same = (after[..., :2] == before[..., :2]).all(axis=-1)
+    assert (turned | same)[paired].all()
+    assert 0.4 < (turned & ~same)[paired].sum() / (before[..., 0] != before[..., 1])[paired].sum() < 0.6
+    np.testing.assert_array_equal(after[..., 2], state)
+    np.testing.assert_array_equal(after[..., :2] == 5, before[..., :2] == 5)  # a gap stays a gap
+    free = (before[..., :2] < 4) & ~paired[..., None]
+    assert 0.3 < (after[..., :2] != before[..., :2])[free].mean() < 0.45  # half are drawn, a quarter of those alike
+    np.testing.assert_array_equal(altered(jnp.asarray(before), jnp.uint32(7), 0.0, 0.0), before)
+    assert (np.asarray(altered(jnp.asarray(before), jnp.uint32(8), 0.5, 0.5)) != after).any()
 
 
 def test_runner_pads_and_keeps_order() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from corpus import ALWAYS, Contig, Corpus, joined, protocols, read_corpus, training_set
 from flax import nnx
 
+from mirscan.adapt import PRECURSORS, remember
 from mirscan.checkpoints import weights as checkpoints
 from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.hairpins import SCALARS, Hairpins
@@ -125,7 +126,8 @@ def main() -> None:
         trees = [mine(spec, *training, each, home / f"production{seed}", log) for seed, each in rounds.items()]
         members = {"members": {str(number): tree for number, tree in enumerate(trees)}}
         about = {"model": "duplex", "rounds": [asdict(each) for each in rounds.values()]}
-        checkpoints.save(options.production, members, about, half=True)
+        known = {"findings": remember(members, training[0], training[1])}
+        checkpoints.save(options.production, members, about, half=True, beside={PRECURSORS: known})
         return
     ensemble = f"{options.model}, mean of {len(rounds)}"
     tables: dict[str, dict[str, np.ndarray]] = {ensemble: {}}

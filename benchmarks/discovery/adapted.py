@@ -1,0 +1,99 @@
+"""What adapting the last layers to a genome brings, of which no relative was trained on.
+
+    python benchmarks/discovery/adapted.py ../shared/data --work FOLDER --name run [--only clade-worm] [--seeds 0 1]
+
+After `cross_fit.py --protocol clade` (and `--protocol all`, whose fold0 learns from no virus), whose trained networks
+are in the work folder. The genome's own hairpins are the unlabelled background; what is found in each is judged by
+layers that learned from the other half of the genome, as `mirscan adapt` does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from corpus import protocols, read_corpus, training_set
+from cross_fit import judge, log, rows_of, scored
+from flax import nnx
+
+from mirscan.adapt import refit, remember
+from mirscan.checkpoints import weights
+from mirscan.hairpins import Hairpins
+from mirscan.models import MODELS, set_weights
+from mirscan.models.duplex import FOLDS, Findings, Judgement
+from mirscan.train import runner
+from mirscan.work import fold_of
+
+
+def findings_in(tree: dict, found: Hairpins) -> np.ndarray:
+    """What the networks find in hairpins, float16 (H, members, dense)."""
+    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
+    set_weights(network, tree)
+    network.eval()
+    return runner(network, 256)({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16)
+
+
+def judged(judgement: dict, findings: np.ndarray) -> np.ndarray:
+    """Mean logit (float32) of the networks."""
+    module = Judgement(members=findings.shape[1], dense=findings.shape[2], rngs=nnx.Rngs(0))
+    set_weights(module, judgement)
+    return np.asarray(runner(module, 4096)({"findings": findings}), dtype=np.float32).mean(axis=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", default="run")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--only", nargs="*", default=["clade-worm", "clade-human"])
+    options = parser.parse_args()
+    corpus = read_corpus(options.data, options.work)
+    neighbour = MODELS["duplex"].neighbour
+    print("| set | ranked by | found by any call | AP (95 %) | max F1 | recall at 1 5 20 100 / Mb | antisense |")
+    print("|---|---|---|---|---|---|---|")
+    for name, held in (protocols(corpus, "all") | protocols(corpus, "clade")).items():
+        if name not in options.only:
+            continue
+        home = options.work / options.name
+        trees = [weights.restore(max((home / f"seed{s}-{name}").glob("round*")) / "best") for s in options.seeds]
+        tree = {"members": {str(number): _joined(each) for number, each in enumerate(trees)}}
+        positives, chance, *_ = training_set(corpus, held)
+        known = remember(tree, positives, chance)
+        contigs = [c for c, out in zip(corpus.contigs, held.contigs, strict=True) if out]
+        found = [c.labelled.hairpins for c in contigs]
+        folds = np.concatenate([fold_of(n, f.starts, f.ends, FOLDS) for n, f in enumerate(found)])
+        findings = np.concatenate([findings_in(tree, each) for each in found])
+        megabases = [sum((c.codes < 4).sum() for c in contigs) / 1e6 / FOLDS] * FOLDS
+        learned = refit(tree, known, findings, folds, megabases, options.work / "learning", log=log)
+        shipped = {m: {"0": each["dense"]["1"], "1": each["dense"]["2"]} for m, each in tree["members"].items()}
+        ends = np.cumsum([each.size for each in found])[:-1]
+        for label, layers in (("as trained", [{"members": shipped}] * FOLDS), ("adapted", learned.judgements)):
+            logits = np.zeros(len(folds), dtype=np.float32)
+            for fold, layer in enumerate(layers):
+                logits[folds == fold] = judged(layer, findings[folds == fold])
+            tables = {
+                c.name: scored(f, [mine], neighbour)
+                for c, f, mine in zip(contigs, found, np.split(logits, ends), strict=True)
+            }
+            print("\n".join(rows_of(f"{name}, {label}", judge(corpus, tables))), flush=True)
+
+
+def _joined(tree: dict) -> dict:
+    """Parameters and batch statistics of a checkpoint of the training, in one tree."""
+    merged = dict(tree.get("params", tree))
+    for key, value in tree.get("stats", {}).items():
+        merged[key] = _joined_pair(merged[key], value) if key in merged else value
+    return merged
+
+
+def _joined_pair(first: dict, second: dict) -> dict:
+    return {
+        key: _joined_pair(first[key], second[key]) if key in first and key in second else first.get(key, second.get(key))
+        for key in {**first, **second}
+    }
+
+
+if __name__ == "__main__":
+    main()
