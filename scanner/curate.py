@@ -127,16 +127,19 @@ def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precurs
     ----------
     precursors : sequence of Precursor
     curated : sequence of Precursor
-        MirGeneDB. Sharing a word of eighteen bases with any of them is support; viruses, which it does not hold, are
-        taken as supported.
+        MirGeneDB.
     doubtful : float
         Weight of the others relative to those supported.
     """
-    words = np.unique(np.concatenate([kmers(p.codes, SUPPORT) for p in curated]))
-    supported = np.array([p.clade == "virus" or bool(_among(kmers(p.codes, SUPPORT), words).any()) for p in precursors])
     _, number, size = np.unique(group(precursors), return_inverse=True, return_counts=True)
-    weight = np.where(supported, 1.0, doubtful) / size[number] ** CROWDING
+    weight = np.where(supported(precursors, curated), 1.0, doubtful) / size[number] ** CROWDING
     return (weight / weight.mean()).astype(np.float32)
+
+
+def supported(precursors: Sequence[Precursor], curated: Sequence[Precursor]) -> np.ndarray:
+    """Which precursors (bool) share a word of eighteen bases with MirGeneDB; so do viruses, which it does not hold."""
+    words = np.unique(np.concatenate([kmers(p.codes, SUPPORT) for p in curated]))
+    return np.array([p.clade == "virus" or bool(_among(kmers(p.codes, SUPPORT), words).any()) for p in precursors])
 
 
 def held_out(precursors: Sequence[Precursor], loci: Sequence[Locus], species: str) -> np.ndarray:

@@ -152,6 +152,11 @@ def fit(
             best = figures[better]
             keep("best", figures=entry)
         keep("state", done=done, best=best)
+    return best_weights(folder)
+
+
+def best_weights(folder: Path) -> dict[str, Any]:
+    """Parameters and batch statistics of a finished training, as a plain tree."""
     chosen = weights.restore(folder / "best")
     return _merge(chosen["params"], chosen.get("stats", {}))
 

@@ -18,11 +18,10 @@ from cross_fit import judge, log, rows_of, scored
 from flax import nnx
 
 from mirscan.adapt import refit, remember
-from mirscan.checkpoints import weights
 from mirscan.hairpins import Hairpins
 from mirscan.models import MODELS, set_weights
 from mirscan.models.duplex import FOLDS, Findings, Judgement
-from mirscan.train import runner
+from mirscan.train import best_weights, runner
 from mirscan.work import fold_of
 
 
@@ -57,8 +56,8 @@ def main() -> None:
         if name not in options.only:
             continue
         home = options.work / options.name
-        trees = [weights.restore(max((home / f"seed{s}-{name}").glob("round*")) / "best") for s in options.seeds]
-        tree = {"members": {str(number): _joined(each) for number, each in enumerate(trees)}}
+        trees = [best_weights(max((home / f"seed{seed}-{name}").glob("round*"))) for seed in options.seeds]
+        tree = {"members": {str(number): each for number, each in enumerate(trees)}}
         positives, chance, *_ = training_set(corpus, held)
         known = remember(tree, positives, chance)
         contigs = [c for c, out in zip(corpus.contigs, held.contigs, strict=True) if out]
@@ -78,21 +77,6 @@ def main() -> None:
                 for c, f, mine in zip(contigs, found, np.split(logits, ends), strict=True)
             }
             print("\n".join(rows_of(f"{name}, {label}", judge(corpus, tables))), flush=True)
-
-
-def _joined(tree: dict) -> dict:
-    """Parameters and batch statistics of a checkpoint of the training, in one tree."""
-    merged = dict(tree.get("params", tree))
-    for key, value in tree.get("stats", {}).items():
-        merged[key] = _joined_pair(merged[key], value) if key in merged else value
-    return merged
-
-
-def _joined_pair(first: dict, second: dict) -> dict:
-    return {
-        key: _joined_pair(first[key], second[key]) if key in first and key in second else first.get(key, second.get(key))
-        for key in {**first, **second}
-    }
 
 
 if __name__ == "__main__":

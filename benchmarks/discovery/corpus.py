@@ -18,6 +18,7 @@ from mirscan.curate import (
     held_out,
     label_hairpins,
     precursor_weights,
+    supported,
 )
 from mirscan.examples import Background, Locus, Precursor, group, known_kmers, read_loci, read_precursors
 from mirscan.flanks import cuts, read_arms, with_lower_stems
@@ -73,10 +74,10 @@ class Corpus:
     precursors: list[Precursor]
     weights: np.ndarray
     contigs: list[Contig]
-    curated: list[Precursor]
-    """MirGeneDB."""
     cuts: np.ndarray
     """Of the precursors, see `mirscan.flanks.cuts`."""
+    supported: np.ndarray
+    """Which precursors (bool) MirGeneDB supports."""
     known: np.ndarray
     """Words of every known precursor."""
     work: Path
@@ -123,7 +124,7 @@ def read_corpus(data: Path, work: Path) -> Corpus:
         genome.close()
     weights = precursor_weights(precursors, curated, DOUBTFUL)
     places = cuts(precursors, read_arms(data / "mirbase" / "v22_mature_placements.tsv.gz"))
-    return Corpus(precursors, weights, contigs, curated, places, known, work)
+    return Corpus(precursors, weights, contigs, places, supported(precursors, curated), known, work)
 
 
 def table(path: Path, codes: np.ndarray, copies: Copies) -> Hairpins:
@@ -237,3 +238,15 @@ def with_copies(embedded: Curated, genomic: list[Curated], seed: int) -> Curated
     scalars = embedded.hairpins.scalars.copy()
     scalars[:, column] = np.random.default_rng(seed).choice(seen, len(scalars))
     return replace(embedded, hairpins=embedded.hairpins._replace(scalars=scalars))
+
+
+def describe_loci(corpus: Corpus, held: Held) -> None:
+    """Note on the loci that are held out whether MirGeneDB supports them, and whether their family was trained on."""
+    number = {p.name: i for i, p in reversed(list(enumerate(corpus.precursors)))}
+    families = group(corpus.precursors)
+    trained = set(families[~held.precursors].tolist())
+    for contig, out in zip(corpus.contigs, held.contigs, strict=True):
+        for locus in contig.loci if out else ():
+            mine = number.get(locus.name, -1)
+            locus.attributes["support"] = "yes" if mine >= 0 and corpus.supported[mine] else "no"
+            locus.attributes["family"] = "seen" if mine >= 0 and families[mine] in trained else "unseen"

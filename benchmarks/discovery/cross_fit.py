@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import ALWAYS, Contig, Corpus, joined, protocols, read_corpus, training_set
+from corpus import ALWAYS, Contig, Corpus, describe_loci, joined, protocols, read_corpus, training_set
 from flax import nnx
 
 from mirscan.adapt import PRECURSORS, remember
@@ -49,7 +49,7 @@ def scored(found: Hairpins, logits: list[np.ndarray], neighbour: float) -> np.nd
 
 
 def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
-    """All hairpins and the known ones of some contigs, and their megabases."""
+    """All hairpins and the known ones of some contigs, and their megabases; the known ones contig by contig."""
     sizes = [c.labelled.hairpins.size for c in contigs]
     found = joined([c.labelled.hairpins for c in contigs])
     loci = [(i, x.start, x.end, x.strand == "-") for i, c in enumerate(contigs) for x in c.loci]
@@ -58,8 +58,8 @@ def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
     return calls, truth, sum(float((c.codes < 4).sum()) for c in contigs) / 1e6
 
 
-def judge(corpus: Corpus, scores: dict[str, np.ndarray]) -> dict[str, Figures]:
-    """Figures of every set whose contigs all have scores."""
+def judge(corpus: Corpus, scores: dict[str, np.ndarray], split: str | None = None) -> dict[str, Figures]:
+    """Figures of every set whose contigs all have scores; apart for each kind of known hairpin where one is given."""
     figures = {}
     for name, members in SETS.items():
         contigs = [
@@ -68,7 +68,14 @@ def judge(corpus: Corpus, scores: dict[str, np.ndarray]) -> dict[str, Figures]:
         ]  # fmt: skip
         if all(c.name in scores for c in contigs):
             calls, truth, megabases = places(contigs)
-            figures[name] = evaluate_calls(calls, np.concatenate([scores[c.name] for c in contigs]), truth, megabases)
+            ranked = np.concatenate([scores[c.name] for c in contigs])
+            if split is None:
+                figures[name] = evaluate_calls(calls, ranked, truth, megabases)
+                continue
+            kinds = np.array([locus.attributes[split] for c in contigs for locus in c.loci])
+            for kind in np.unique(kinds):
+                one, others = truth.take(kinds == kind), truth.take(kinds != kind)
+                figures[f"{name}, {split} {kind}"] = evaluate_calls(calls, ranked, one, megabases, others)
     return figures
 
 
@@ -136,6 +143,7 @@ def main() -> None:
             continue
         contigs = [c for c, out in zip(corpus.contigs, held.contigs, strict=True) if out]
         training = training_set(corpus, held)
+        describe_loci(corpus, held)
         logits: dict[str, list[np.ndarray]] = {c.name: [] for c in contigs}
         for seed, each in rounds.items():
             kept = home / f"seed{seed}-{name}" / "scores.npz"
@@ -167,6 +175,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for label, table_of in tables.items():
         print("\n".join(rows_of(label, judge(corpus, table_of))), flush=True)
+    for split in ("support", "family"):
+        print("\n".join(rows_of(ensemble, judge(corpus, tables[ensemble], split))), flush=True)
 
 
 if __name__ == "__main__":
