@@ -12,7 +12,7 @@ _HOME = {
     "open_genome": "mirscan.genome",
     "load_model": "mirscan.models",
     "MODELS": "mirscan.models",
-    "Options": "mirscan.run",
+    "Options": "mirscan.options",
     "InputError": "mirscan.types",
 }
 __all__ = sorted(_HOME)

@@ -217,15 +217,11 @@ def look(
     for contig, start, end in blocks:
         low, high = max(0, start - MARGIN), min(genome.contigs[contig].length, end + MARGIN)
         codes = genome.codes(contig, low, high)
-        pieces = over_tiles(
-            lambda a, b, codes=codes, shift=start - low: find_hairpins(
-                codes, shift + a, shift + b, tables=tables, copies=copies
-            ),
-            end - start,
-            threads,
-            tile=PIECE,
-        )
-        found = in_order(pieces)
+
+        def piece(first: int, last: int, codes: np.ndarray = codes, shift: int = start - low) -> Hairpins:
+            return find_hairpins(codes, shift + first, shift + last, tables=tables, copies=copies)
+
+        found = in_order(over_tiles(piece, end - start, threads, tile=PIECE))
         if found.size:
             findings.append(predict({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16))
             folds.append(fold_of(contig, found.starts + low, found.ends + low, FOLDS))

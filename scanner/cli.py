@@ -30,7 +30,7 @@ log = logging.getLogger("mirscan")
 Output = Annotated[Path, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]")]
 Bed = Annotated[Path | None, typer.Option(help="Calls as BED (column 7: the score)")]
 Gff3 = Annotated[Path | None, typer.Option(help="Calls as GFF3")]
-Fasta = Annotated[Path | None, typer.Option(help="Sequences of the calls")]
+CallsFasta = Annotated[Path | None, typer.Option("--fasta", help="Sequences of the calls")]
 PerStrand = Annotated[bool, typer.Option("--per-strand", help="Also x.plus.bw and x.minus.bw")]
 Calls = Annotated[float, typer.Option("--calls-per-mb", help="Budget of calls per scanned megabase")]
 MinScore = Annotated[float | None, typer.Option(help="Call every locus of at least this score instead")]
@@ -43,10 +43,12 @@ Annotate = Annotated[bool, typer.Option("--annotate", help="Rank calls by score 
 @app.command()
 def genome(
     fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
-    output: Output,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]; none with --shard")
+    ] = None,
     bed: Bed = None,
     gff3: Gff3 = None,
-    calls_fasta: Annotated[Path | None, typer.Option("--fasta", help="Sequences of the calls")] = None,
+    calls_fasta: CallsFasta = None,
     per_strand: PerStrand = False,
     model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
@@ -74,15 +76,17 @@ def genome(
     devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
     precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
+    shard: Annotated[str | None, typer.Option(help="I/N: scan the I-th of N shards (from 0) into --store")] = None,
 ) -> None:
     """Scan a genome: a score for every window of both strands, and the loci worth looking at.
 
-    The same command resumes a run that was stopped.
+    The same command resumes a run that was stopped. With --shard many machines share a scan; `mirscan merge` ends it.
     """
     _one_of("soft-mask", soft_mask, ("scan", "skip"))
     _one_of("ambiguous", ambiguous, ("skip", "zero"))
     _one_of("precision", precision, (None, "float32", "bfloat16"))
-    from mirscan.run import Options, run_file, scan_genome
+    from mirscan.options import Options
+    from mirscan.run import run_file, scan_genome, scan_shard
 
     options = Options(
         output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
@@ -93,6 +97,14 @@ def genome(
         rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
         precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
+    if shard is not None:
+        number, count = _shard(shard, output)
+        with _stoppable() as stop, _progress() as report:
+            done = scan_shard(fasta, options, number, count, report=report, stop=stop)
+        log.info("%s: shard %s done, %s of %s parts", done["store"], shard, done["mine"], done["parts"])
+        return
+    if output is None:
+        raise UsageError("give -o FILE for the track, or --shard I/N and --store for a part of the work")
     with _stoppable() as stop, _progress() as report:
         record = scan_genome(fasta, options, report=report, stop=stop)
     log.info(
@@ -100,6 +112,42 @@ def genome(
         output, f"{record['scored']:,}", f"{2 * record['windows']:,}", f"{record['calls']:,}",
         record["windows_per_second"], run_file(output),
     )  # fmt: skip
+
+
+@app.command()
+def plan(
+    fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip) or 2bit")],
+    store: Annotated[str, typer.Option(help="Where the plan and later the scores go")],
+    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+    step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
+    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
+    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
+    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
+    contig_alias: Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")] = None,
+    soft_mask: Annotated[str, typer.Option(help="scan or skip lower-case bases")] = "scan",
+    ambiguous: Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")] = "skip",
+    known: Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")] = None,
+    part_windows: Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
+) -> None:
+    """Fix what a scan computes and in how many parts, for shards to fill; they do it themselves where it is missing."""
+    _one_of("soft-mask", soft_mask, ("scan", "skip"))
+    _one_of("ambiguous", ambiguous, ("skip", "zero"))
+    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    from mirscan.options import Options
+    from mirscan.run import scan_shard
+
+    options = Options(
+        model=model, weights=weights, step=step, regions=tuple(regions or ()), regions_file=regions_file,
+        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias,
+        soft_mask=soft_mask, ambiguous=ambiguous, known=known, store=store,  # type: ignore[arg-type]
+        part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
+    )  # fmt: skip
+    made = scan_shard(fasta, options, 0, 0)
+    typer.echo(f"{made['store']}\t{made['parts']} parts")
 
 
 @app.command()
@@ -159,13 +207,15 @@ def demo(
     typer.echo(findings)
 
 
-@app.command()
-def export(
-    store: Annotated[str, typer.Argument(help="Store of a finished scan")],
+def _results(
+    store: Annotated[str, typer.Argument(help="Store of a scan, whole or of all shards")],
     output: Output,
+    genome: Annotated[Path | None, typer.Option(help="The genome: calls then have sequences and structures")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the weights, if not the shipped ones")] = None,
     per_strand: PerStrand = False,
     bed: Bed = None,
     gff3: Gff3 = None,
+    calls_fasta: CallsFasta = None,
     calls_per_mb: Calls = 20.0,
     min_score: MinScore = None,
     min_precision: MinPrecision = None,
@@ -173,25 +223,22 @@ def export(
     prevalence: Prevalence = None,
     annotate: Annotate = False,
 ) -> None:
-    """Write tracks, and calls without sequences, from a store; nothing is scanned again."""
-    from mirscan.export import check_outputs, track_files
-    from mirscan.export import export as export_tracks
-    from mirscan.run import Options, calibration_of, check_choice, find_calls, write_calls
-    from mirscan.store import ScoreStore
+    from mirscan.finish import merge
+    from mirscan.options import Options
 
     options = Options(
-        output, calls_per_mb=calls_per_mb, min_score=min_score, min_precision=min_precision, clade=clade,
+        output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, weights=weights,
+        calls_per_mb=calls_per_mb, min_score=min_score, min_precision=min_precision, clade=clade,
         prevalence=prevalence, annotate=annotate,
     )  # fmt: skip
-    check_choice(options)
-    opened = ScoreStore.open(store)
-    calibration = calibration_of(opened.plan.model, opened.plan.weights_digest, options)
-    check_outputs([*track_files(output, per_strand), *(path for path in (bed, gff3) if path)])
-    opened.finish()
-    calls = find_calls(opened, None, options, calibration) if bed or gff3 else []
-    for path in export_tracks(opened, output, per_strand=per_strand):
+    for path in merge(store, options, genome):
         log.info("wrote %s", path)
-    write_calls(calls, opened.plan.contigs, bed, gff3, None)
+
+
+app.command("export", help="Write tracks and calls from a store; nothing is scanned again.")(_results)
+app.command("merge", help="Join what shards have scanned: tracks and calls, as one run would have written them.")(
+    _results
+)
 
 
 @app.command()
@@ -345,6 +392,16 @@ def _quit(code: int, message: str) -> None:
 def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"--{option} {value}: choose {', '.join(filter(None, allowed))}")
+
+
+def _shard(text: str, output: Path | None) -> tuple[int, int]:
+    """``I/N`` as two numbers."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(count) > 0):
+        raise UsageError(f"--shard {text}: give I/N, such as 0/8 for the first of eight")
+    if output is not None:
+        raise UsageError("--shard scans into the store alone: -o is for `mirscan merge`")
+    return int(number), int(count)
 
 
 def _ranges(numbers: list[int]) -> str:

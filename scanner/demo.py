@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mirscan.finish import run_file
 from mirscan.metrics import percentile
-from mirscan.run import Options, run_file, scan_genome
+from mirscan.options import Options
+from mirscan.run import scan_genome
 from mirscan.scan import Progress
 from mirscan.store import ScoreStore
 from mirscan.types import STRANDS, InputError, Stop, Strand
@@ -114,8 +116,9 @@ def demonstrate(
     """
     genome, planted = example_genome()
     fasta, truth = out / "demo.fa", out / "demo.truth.gff3"
+    output = out / "demo.bw"
     options = Options(
-        output=out / "demo.bw", bed=out / "demo.bed", gff3=out / "demo.gff3", fasta=out / "demo.calls.fa",
+        output=output, bed=out / "demo.bed", gff3=out / "demo.gff3", fasta=out / "demo.calls.fa",
         per_strand=True, model=model, weights=weights, calls_per_mb=CALLS_PER_MB,
     )  # fmt: skip
     try:
@@ -128,7 +131,7 @@ def demonstrate(
     record = scan_genome(fasta, options, report=report, stop=stop)
 
     calls = read_places(out / "demo.bed")
-    found = compare(ScoreStore.open(f"{options.output}.store"), planted, calls)
+    found = compare(ScoreStore.open(f"{output}.store"), planted, calls)
     files = [fasta, truth, *map(Path, record["outputs"]), out / "demo.bed", out / "demo.gff3", out / "demo.calls.fa"]
     return "\n".join(
         [
@@ -139,7 +142,7 @@ def demonstrate(
             "",
             *_verdict(found, calls),
             "",
-            *_directions(out, [*files, run_file(options.output)], found),
+            *_directions(out, [*files, run_file(output)], found),
         ]
     )
 

@@ -86,10 +86,10 @@ def with_lower_stems(
     if not len(lenders):
         return list(precursors)
     families: dict[str, list[int]] = {}
-    for number in lenders:
-        families.setdefault(precursors[number].family, []).append(int(number))
+    for number in lenders.tolist():
+        families.setdefault(precursors[number].family, []).append(number)
     completed = list(precursors)
-    for number in np.flatnonzero(lacking):
+    for number in np.flatnonzero(lacking).tolist():
         mine = precursors[number]
         lender = int(generator.choice(families.get(mine.family, lenders)))
         first, last = places[lender]

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,18 +46,21 @@ def scan(
     scorer: Scorer,
     *,
     spec: ModelSpec,
+    parts: Sequence[int] | None = None,
     in_flight: int = 2,
     threads: int = 1,
     words: Words | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Stop | None = None,
 ) -> Progress:
-    """Score the parts that the store is missing.
+    """Score the parts that the store is missing, of all or of some.
 
     Parameters
     ----------
     spec : ModelSpec
         The model's row: whether it scores windows or hairpins, and how neighbours count.
+    parts : sequence of int, optional
+        Those that this run is to fill; all by default.
     threads : int
         Cores that look for hairpins.
     words : Words, optional
@@ -77,9 +80,11 @@ def scan(
         Naming the place, if the model gives NaN or infinity.
     """
     stop = stop or Stop()
-    missing = store.missing()
-    progress = Progress(total=2 * plan.windows)
-    settled = progress.total - sum(2 * (end - start) for start, end in map(plan.bounds, missing))
+    parts = range(plan.parts) if parts is None else parts
+    missing = store.missing(parts)
+    windows, left = (sum(2 * (end - start) for start, end in map(plan.bounds, some)) for some in (parts, missing))
+    progress = Progress(total=windows)
+    settled = windows - left
     progress.done = progress.resumed = settled
     began = time.perf_counter()
 

@@ -231,19 +231,22 @@ class ScoreStore:
                 raise self._incomplete([part])
             yield part, scores
 
-    def missing(self, verify: bool = True) -> list[int]:
+    def missing(self, parts: Iterable[int] | None = None, *, verify: bool = True) -> list[int]:
         """Numbers of the parts that are still to be scanned.
 
         Parameters
         ----------
+        parts : iterable of int, optional
+            Look at these only.
         verify : bool
             Read every marked part and count it as missing when its bytes are not those that were written; False
             looks at the marks only.
         """
         marks = self._marks()
+        parts = range(self.plan.parts) if parts is None else parts
         if not verify:
-            return [part for part in range(self.plan.parts) if part not in marks]
-        return [part for part, scores in self._checked(range(self.plan.parts), marks) if scores is None]
+            return [part for part in parts if part not in marks]
+        return [part for part, scores in self._checked(parts, marks) if scores is None]
 
     def finish(self) -> None:
         """Make sure that every part is there and whole, and drop what interrupted parts left behind.
@@ -298,7 +301,7 @@ class ScoreStore:
 
     def summary(self, verify: bool = True) -> dict[str, Any]:
         """What the store holds: plan, parts done and missing, scores counted over both strands of the parts done."""
-        missing = self.missing(verify)
+        missing = self.missing(verify=verify)
         done = [mark for part, mark in self._marks().items() if part not in set(missing)]
         windows = sum(np.diff(self.plan.bounds(mark["part"])).item() for mark in done)
         scored = sum(mark["scores"] for mark in done)
@@ -385,7 +388,7 @@ class ScoreStore:
         few = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
         return IncompleteError(
             f"{self.url}: {len(missing)} of {self.plan.parts} parts are missing or damaged ({few}); "
-            "run the same scan again to complete it"
+            "run the same scan, or the shards that lack them, again"
         )
 
 

@@ -225,6 +225,9 @@ def jobs(
         for part in parts:
             yield WindowJob(plan, genome, part)
         return
+    parts = list(parts)
+    if not parts:
+        return
     copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
     for part in parts:
         yield HairpinJob(plan, genome, part, spec, threads, copies, words)

@@ -16,7 +16,8 @@ from mirscan.adapt import ADAPTED, FOLDS, PRECURSORS, adapt_file, draw_blocks, r
 from mirscan.checkpoints import weights
 from mirscan.cli import app
 from mirscan.models import MODELS, load_model, set_weights
-from mirscan.run import Options, scan_genome
+from mirscan.options import Options
+from mirscan.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import InputError, UsageError
 from mirscan.work import BLOCK, fold_of

@@ -28,7 +28,8 @@ from mirscan.cli import app
 from mirscan.homology import read_known
 from mirscan.judge import judge
 from mirscan.kernels.bases import decode, reverse_complement
-from mirscan.run import Options, scan_genome
+from mirscan.options import Options
+from mirscan.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import IncompleteError, InputError, Plan, UsageError
 from mirscan.work import HAIRPIN

@@ -15,15 +15,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mirscan import cli, run
+from mirscan import cli, prepare, run
 from mirscan.formats import bed
 from mirscan.formats.bigwig import BigWigWriter
+from mirscan.options import Options
 from mirscan.spool import Spool
 from mirscan.store import ScoreStore
 
@@ -92,7 +94,7 @@ def place(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, c
 def double(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model at all: a run then takes a tenth of a second."""
     monkeypatch.setattr(run, "Scorer", Double)
-    monkeypatch.setattr(run, "load_model", lambda *name, **precision: (None, None))
+    monkeypatch.setattr(prepare, "load_model", lambda *name, **precision: (None, None))
 
 
 def assert_one_line(lines: list[str], message: str) -> None:
@@ -234,7 +236,7 @@ def test_any_flipped_bit_of_a_checkpoint(place: Place, double: None) -> None:
 
 
 def test_weights_that_nobody_ships(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.weights, "registry", dict)
+    monkeypatch.setattr(prepare.weights, "registry", dict)
     code, _, lines = place.main("genome", place.write(GOOD), "-o", place.outputs / "x.bw", "--model", "mire2e-tiny")
     assert code == 3
     assert_one_line(lines, "no weights are shipped for model 'mire2e-tiny'")
@@ -473,6 +475,119 @@ def test_export_and_info(place: Place, double: None, monkeypatch: pytest.MonkeyP
         output = wrong if wrong == "-" else place.outputs / wrong
         assert place.main("export", store, "-o", output)[0] == expected
     assert place.written() == [name for name in before if name != "s/parts/1.json"]
+
+
+# ---------------------------------------------------------------- shards of a scan
+
+
+@pytest.mark.parametrize("shards", [1, 2, 7])
+def test_shards_in_any_order_give_the_same_bytes(place: Place, double: None, shards: int) -> None:
+    source, store = place.write(GOOD + fasta(sequence(2000, 1), "chr2")), place.outputs / "s"
+    kinds = {"--bed": "x.bed", "--gff3": "x.gff3", "--fasta": "x.fa"}
+    asked = [word for option, name in kinds.items() for word in (option, place.outputs / name)]
+    assert place.genome(source, "--part-windows", 30, "--per-strand", *asked)[0] == 0
+    model = ("--model", "mire2e-tiny", "--weights", place.weights, "--store", store, "--part-windows", 30)
+    code, out, _ = place.main("plan", source, *model)
+    assert (code, out) == (0, f"{store}\t9 parts\n")
+    for number in np.random.default_rng(shards).permutation(shards):
+        code, _, lines = place.main("genome", source, *model, "--shard", f"{number}/{shards}")
+        assert code == 0
+        assert lines[-1].endswith(f"shard {number}/{shards} done, {len(range(9)[number::shards])} of 9 parts")
+    merged = [word for option, name in kinds.items() for word in (option, place.outputs / f"m{name}")]
+    merge = ("merge", store, "-o", place.outputs / "mx.bw", "--per-strand", "--genome", source, *merged)
+    assert place.main(*merge)[0] == 0
+    for name in (*kinds.values(), "x.bw", "x.plus.bw", "x.minus.bw"):
+        assert (place.outputs / f"m{name}").read_bytes() == (place.outputs / name).read_bytes(), name
+
+
+def test_a_missing_shard_is_named_and_an_interrupted_one_goes_on(
+    place: Place, double: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, store = place.write(GOOD), place.outputs / "s"
+    model = ("--model", "mire2e-tiny", "--weights", place.weights, "--store", store, "--part-windows", 30)
+    assert place.main("genome", source, *model, "--shard", "0/2")[0] == 0
+    code, _, lines = place.main("merge", store, "-o", place.outputs / "x.bw")
+    assert code == 4
+    assert_one_line(lines, "2 of 5 parts are missing or damaged (1, 3)")
+    assert not (place.outputs / "x.bw").exists()
+
+    write = ScoreStore.write
+
+    def killed(store: ScoreStore, part: int, *rest: Any) -> None:
+        if part == 3:
+            raise KeyboardInterrupt
+        write(store, part, *rest)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ScoreStore, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.scan_shard(source, options_of(place, store), 1, 2)
+    assert ScoreStore.open(store).missing() == [3]
+    assert place.main("genome", source, *model, "--shard", "1/2")[0] == 0
+    assert place.main("merge", store, "-o", place.outputs / "x.bw")[0] == 0
+    assert place.genome(source, "--part-windows", 30, output="y.bw")[0] == 0
+    assert (place.outputs / "x.bw").read_bytes() == (place.outputs / "y.bw").read_bytes()
+
+
+def options_of(place: Place, store: Path) -> Options:
+    return Options(model="mire2e-tiny", weights=place.weights, store=str(store), part_windows=30)
+
+
+def test_workers_on_the_same_parts_write_the_same(place: Place, double: None) -> None:
+    source, store = place.write(GOOD), place.outputs / "s"
+    with ThreadPoolExecutor(4) as workers:
+        for done in workers.map(lambda n: run.scan_shard(source, options_of(place, store), n % 2, 2), range(8)):
+            assert done["parts"] == 5
+    assert place.main("merge", store, "-o", place.outputs / "x.bw")[0] == 0
+    assert place.genome(source, "--part-windows", 30, output="y.bw")[0] == 0
+    assert (place.outputs / "x.bw").read_bytes() == (place.outputs / "y.bw").read_bytes()
+
+
+@pytest.mark.parametrize("shard", ["", "1", "2/2", "-1/2", "0/0", "a/b", "1/2/3"])
+def test_no_shard(place: Place, double: None, shard: str) -> None:
+    model = ("--model", "mire2e-tiny", "--weights", place.weights)
+    code, _, lines = place.main("genome", place.write(GOOD), *model, "--store", place.outputs / "s", f"--shard={shard}")
+    assert code == 2
+    assert_one_line(lines, "--shard")
+    assert place.written() == []
+
+
+def test_a_shard_writes_the_store_alone(place: Place, double: None) -> None:
+    source, store = place.write(GOOD), place.outputs / "s"
+    model = ("--model", "mire2e-tiny", "--weights", place.weights, "--shard", "0/2")
+    for wrong in (
+        ("--store", store, "-o", place.outputs / "x.bw"),
+        ("--store", store, "--bed", place.outputs / "x.bed"),
+        ("--store", store, "--fresh"),
+        (),
+    ):
+        code, _, lines = place.main("genome", source, *model, *wrong)
+        assert code == 2
+        assert_one_line(lines, "--shard")
+    assert place.main("genome", source)[0] == 2  # neither a track nor a shard
+    assert place.written() == []
+    assert place.main("genome", source, *model, "--store", store)[0] == 0
+    code, _, lines = place.main("genome", source, *model, "--store", store, "--step", 10)
+    assert code == 3
+    assert_one_line(lines, "holds another run (grid")
+    other = place.write(fasta(sequence(seed=9)), "other.fa")
+    code, _, lines = place.main("genome", other, *model, "--store", store)
+    assert code == 3
+    assert_one_line(lines, "holds another run (genome digest")
+
+
+def test_merging_takes_the_scanned_genome_alone(place: Place, double: None) -> None:
+    source, store = place.write(GOOD), place.outputs / "s"
+    assert place.genome(source, "--store", store)[0] == 0
+    other = place.write(fasta(sequence(seed=9)), "other.fa")
+    merge = ("merge", store, "-o", place.outputs / "m.bw")
+    code, _, lines = place.main(*merge, "--bed", place.outputs / "m.bed", "--genome", other)
+    assert code == 3
+    assert_one_line(lines, "not the genome of")
+    code, _, lines = place.main(*merge, "--fasta", place.outputs / "m.fa")
+    assert code == 2
+    assert_one_line(lines, "--genome")
+    assert not (place.outputs / "m.bw").exists()
 
 
 # ---------------------------------------------------------------- the program in a process of its own

@@ -26,7 +26,10 @@ FLOORS = {
     2.8: ["models", "work"],
     3: ["call", "evaluate", "examples", "export", "pick", "scan", "train"],
     3.5: ["adapt", "curate", "flanks", "fold", "homology"],
-    4: ["bench", "cascade", "judge", "mine", "run"],
+    4: ["bench", "cascade", "judge", "mine", "options"],
+    4.2: ["finish"],
+    4.4: ["prepare"],
+    4.6: ["run"],
     5: ["demo"],
     6: ["cli"],
 }  # fmt: skip

@@ -22,6 +22,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import mirscan.run as run
+from mirscan.options import Options
 
 class Constant:
     def __init__(self, *model, rows, devices):
@@ -33,7 +34,7 @@ class Constant:
 
 run.Scorer = Constant
 genome, output, weights = map(Path, sys.argv[1:])
-options = run.Options(output=output, model="mire2e-tiny", weights=weights, bed=output.with_suffix(".bed"))
+options = Options(output=output, model="mire2e-tiny", weights=weights, bed=output.with_suffix(".bed"))
 record = run.scan_genome(genome, options)
 # not ru_maxrss: a process inherits that from the one that started it
 (peak,) = (line.split() for line in open("/proc/self/status") if line.startswith("VmHWM:"))

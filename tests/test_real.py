@@ -16,7 +16,8 @@ from mirscan.examples import read_loci
 from mirscan.genome import open_genome
 from mirscan.metrics import percentile
 from mirscan.models import MODELS, load_model
-from mirscan.run import Options, scan_genome
+from mirscan.options import Options
+from mirscan.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import Grid
 

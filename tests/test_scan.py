@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from mirscan.devices import Scorer, local_devices
 from mirscan.genome import open_genome
 from mirscan.models import find_model, load_model
-from mirscan.run import Options, make_plan, scan_genome
+from mirscan.options import Options
+from mirscan.prepare import make_plan
+from mirscan.run import scan_genome
 from mirscan.scan import Progress, scan
 from mirscan.store import ScoreStore
 from mirscan.types import InputError, ModelError, Plan, Stop, Stopped

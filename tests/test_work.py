@@ -14,8 +14,9 @@ from mirscan.checkpoints import weights
 from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.models import MODELS, plain
+from mirscan.options import Options
 from mirscan.pick import non_redundant
-from mirscan.run import Options, scan_genome
+from mirscan.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import Grid
 from mirscan.work import HAIRPIN, REACH

@@ -1,0 +1,147 @@
+"""A finished store to what was asked for: tracks, and calls with the precision that is estimated for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirscan.calibrate import Calibration, find_calibration, known_per_megabase
+from mirscan.call import call
+from mirscan.checkpoints import weights
+from mirscan.export import check_outputs, export, track_files
+from mirscan.folding import ViennaFolder
+from mirscan.formats import bed, fasta, gff3
+from mirscan.genome import Genome, open_genome
+from mirscan.models import find_model
+from mirscan.options import Options, check_choice
+from mirscan.pick import pick
+from mirscan.store import ScoreStore
+from mirscan.types import Call, Contig, InputError, UsageError
+
+log = logging.getLogger("mirscan")
+
+
+def write_results(
+    store: ScoreStore, opened: Genome | None, options: Options, calibration: Calibration | None
+) -> tuple[list[Path], list[Call]]:
+    """Write tracks, and calls where a file for them is given, from a store that is finished.
+
+    Without the genome calls have no sequence, structure or flags.
+    """
+    assert options.output is not None
+    log.info("writing %s", options.output)
+    written = list(export(store, options.output, per_strand=options.per_strand))
+    calls: list[Call] = []
+    if outputs_of(options):
+        calls = find_calls(store, opened, options, calibration)
+        write_calls(calls, store.plan.contigs, options.bed, options.gff3, options.fasta)
+    return written, calls
+
+
+def merge(url: str, options: Options, genome: Path | None = None) -> list[Path]:
+    """`mirscan merge` and `mirscan export`: the results of a store that one or many runs have filled.
+
+    Parameters
+    ----------
+    url : str
+        The store.
+    options : Options
+        Only what concerns results is looked at.
+    genome : Path, optional
+        The genome of the scan: calls then have sequences, structures and flags, as one run would have written them.
+
+    Raises
+    ------
+    IncompleteError
+        If parts are missing, naming them.
+    InputError
+        If the genome is another one than was scanned.
+    """
+    assert options.output is not None
+    store = ScoreStore.open(url)
+    check_choice(options)
+    if options.fasta and genome is None:
+        raise UsageError("--fasta: sequences are in the genome; give it with --genome")
+    calibration = calibration_of(store.plan.model, store.plan.weights_digest, options)
+    calls = outputs_of(options)
+    inputs = [str(path) for path in (genome,) if path]
+    check_outputs([*track_files(options.output, options.per_strand), *calls], inputs=inputs)
+    store.finish()
+    if genome is None or not calls:
+        return [*write_results(store, None, options, calibration)[0], *calls]
+    spool, mask = Path(f"{options.output}.spool"), store.plan.soft_mask
+    with open_genome(genome, spool=spool, soft_mask=mask) as opened:
+        if opened.digest != store.plan.genome_digest:
+            raise InputError(f"{genome}: not the genome of {url}, which was {store.plan.genome}")
+        return [*write_results(store, opened, options, calibration)[0], *calls]
+
+
+def find_calls(
+    store: ScoreStore, opened: Genome | None, options: Options, calibration: Calibration | None = None
+) -> list[Call]:
+    """Candidate loci of a finished scan, those of a window model refined by ViennaRNA if the genome is at hand."""
+    prevalence = known_per_megabase(options.clade, options.prevalence)
+    min_score = options.min_score
+    if calibration and options.min_precision is not None:
+        min_score = calibration.least_score(options.min_precision, prevalence)
+        if min_score > 1:
+            most = calibration.precision(1.0, prevalence)[0][0]
+            log.warning("no call: at most a precision of %.2g is estimated for any score", most)
+    if find_model(store.plan.model).unit == "hairpin":
+        calls = pick(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score, annotate=options.annotate)
+    elif options.annotate:
+        raise UsageError(f"--annotate: model {store.plan.model!r} scores windows; homology is of hairpins")
+    else:
+        with ViennaFolder(1) as folder:
+            refine = folder if opened is not None else None
+            calls = call(store, opened, calls_per_mb=options.calls_per_mb, min_score=min_score, folder=refine)
+    if calibration is None:
+        return calls
+    given = "" if options.clade or options.prevalence else ", as in animals; see --clade and --prevalence"
+    log.info("precision of calls is estimated for %g known hairpins per Mb%s", prevalence, given)
+    return calibration.annotate(calls, prevalence)
+
+
+def calibration_of(model: str, weights_digest: str, options: Options) -> Calibration | None:
+    """The calibration of the weights that gave the scores, None where they have none.
+
+    Raises
+    ------
+    UsageError
+        If there is none and a precision is asked for.
+    InputError
+        If it cannot be read.
+    """
+    folder = options.weights or (weights.find(model) if model in weights.registry() else None)
+    found = find_calibration(folder, weights_digest) if folder else None
+    if found is None and options.min_precision is not None:
+        raise UsageError(f"--min-precision: these weights of {model!r} have no calibration; use --min-score")
+    return found
+
+
+def write_calls(
+    calls: Sequence[Call],
+    contigs: Sequence[Contig],
+    bed_path: Path | None,
+    gff3_path: Path | None,
+    fasta_path: Path | None,
+) -> None:
+    """Write calls in each format that has a path."""
+    if bed_path:
+        bed.write_calls(bed_path, calls)
+    if gff3_path:
+        gff3.write_calls(gff3_path, calls, [(c.name, c.length) for c in contigs])
+    if fasta_path:
+        fasta.write_fasta(fasta_path, calls)
+
+
+def outputs_of(options: Options) -> list[Path]:
+    """The files that calls go into."""
+    return [path for path in (options.bed, options.gff3, options.fasta) if path]
+
+
+def run_file(output: Path) -> Path:
+    """Where the record of a run goes: ``scores.run.json`` beside ``scores.bw``."""
+    stem = output.name.removesuffix(".gz")
+    return output.with_name(stem.rsplit(".", 1)[0] + ".run.json")
