@@ -8,44 +8,108 @@ import numpy as np
 
 from mirscan.kernels._jit import kernel
 
+WORD = 8
+"""Bases of the words by which two hairpins are compared."""
+RELATED = 0.08
+"""Share of its words above which a hairpin is taken for a copy of its neighbour. Two unrelated hairpins share a
+thousandth; two of one family of precursors, which share little more than the mature sequence, about this much."""
+DOUBT = 7.0
+"""Logit at which a neighbour is as likely a precursor as not; negatives are far rarer in training than in a genome."""
+
 
 @kernel()
 def best_neighbours(
-    starts: np.ndarray, ends: np.ndarray, minus: np.ndarray, logits: np.ndarray, reach: int
+    starts: np.ndarray, ends: np.ndarray, minus: np.ndarray, logits: np.ndarray, reach: int, codes: np.ndarray
 ) -> np.ndarray:
-    """Highest logit among the hairpins of the same strand that lie nearby without overlapping.
+    """Highest logit above 0 among the hairpins of the same strand that lie nearby, without overlap and no copies.
+
+    Tandem repeats of one hairpin would otherwise vouch for one another.
 
     Parameters
     ----------
     starts, ends : (H,) int64
-        Genomic, 0-based half-open, in the order of centres (``start + end``).
+        0-based half-open, in the order of centres (``start + end``).
     minus : (H,) bool
     logits : (H,) float32
     reach : int
         Greatest distance of two centres, bases.
+    codes : (n,) uint8
+        The bases that ``starts`` and ``ends`` count, plus strand.
 
     Returns
     -------
     (H,) float32
-        Minus infinity where there is no such hairpin.
+        0 where there is no such hairpin.
     """
-    best = np.full(len(starts), -np.inf, dtype=np.float32)
+    best = np.zeros(len(starts), dtype=np.float32)
+    mine = np.full(1 << (2 * WORD), -1, dtype=np.int32)  # the last hairpin that holds a word, by word
+    other = np.full(1 << (2 * WORD), -1, dtype=np.int32)
+    pair = 0
     low = 0
     for h in range(len(starts)):
         centre = starts[h] + ends[h]
         while starts[low] + ends[low] < centre - 2 * reach:
             low += 1
+        words = -1
         k = low
         while k < len(starts) and starts[k] + ends[k] <= centre + 2 * reach:
-            if minus[k] == minus[h] and (ends[k] <= starts[h] or starts[k] >= ends[h]) and logits[k] > best[h]:
-                best[h] = logits[k]
+            apart = ends[k] <= starts[h] or starts[k] >= ends[h]
+            if logits[k] > best[h] and minus[k] == minus[h] and apart:
+                if words < 0:
+                    words = _note_words(codes, starts[h], ends[h], mine, h)
+                others, shared = _count_shared(codes, starts[k], ends[k], mine, h, other, pair)
+                pair += 1
+                if shared <= RELATED * min(words, others):
+                    best[h] = logits[k]
             k += 1
     return best
 
 
-def lift(logits: np.ndarray, neighbours: np.ndarray, weight: float) -> np.ndarray:
-    """Logits (float32) raised by ``weight`` times the best neighbour's logit where that is above 0, else unchanged."""
-    return (logits + np.float32(weight) * np.maximum(neighbours, 0)).astype(np.float32)
+@kernel()
+def _note_words(codes: np.ndarray, start: int, end: int, seen: np.ndarray, stamp: int) -> int:
+    """Stamp the words of a stretch; how many different ones there are."""
+    count = 0
+    word, run = 0, 0
+    for i in range(start, end):
+        word = ((word << 2) | codes[i]) & ((1 << (2 * WORD)) - 1)
+        run = run + 1 if codes[i] < 4 else 0
+        if run >= WORD and seen[word] != stamp:
+            seen[word] = stamp
+            count += 1
+    return count
+
+
+@kernel()
+def _count_shared(
+    codes: np.ndarray, start: int, end: int, mine: np.ndarray, stamp: int, other: np.ndarray, pair: int
+) -> tuple[int, int]:
+    """Different words of a stretch, and how many of them bear the stamp."""
+    count, shared = 0, 0
+    word, run = 0, 0
+    for i in range(start, end):
+        word = ((word << 2) | codes[i]) & ((1 << (2 * WORD)) - 1)
+        run = run + 1 if codes[i] < 4 else 0
+        if run >= WORD and other[word] != pair:
+            other[word] = pair
+            count += 1
+            shared += mine[word] == stamp
+    return count, shared
+
+
+def lift(logits: np.ndarray, neighbours: np.ndarray, odds: float) -> np.ndarray:
+    """Logits (float32) of hairpins with the best neighbour counted in.
+
+    Parameters
+    ----------
+    logits : (H,) float32
+    neighbours : (H,) float32
+        From `best_neighbours`; where it is 0 a logit stays as it is.
+    odds : float
+        What a neighbour that is a precursor for certain multiplies the odds by; a doubtful one counts by the chance
+        that it is one.
+    """
+    chance = 1 / (1 + np.exp(DOUBT - neighbours.astype(np.float64)))
+    return np.where(neighbours > 0, logits + np.log1p(odds * chance), logits).astype(np.float32)
 
 
 @kernel()

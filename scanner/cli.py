@@ -366,6 +366,28 @@ def bench(
         json_file.write_text(json.dumps(results, indent=1) + "\n")
 
 
+@app.command()
+def doctor(
+    devices: Annotated[int | None, typer.Option(help="Look at no more devices than this")] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+) -> None:
+    """Check this machine: versions, devices, and whether the shipped models score here as they should."""
+    from mirscan.devices import configure
+    from mirscan.doctor import examine, versions
+
+    configure(threads)
+    for name, number in versions().items():
+        typer.echo(f"{name:<20}{number}")
+    failed = 0
+    for check in examine(devices):
+        verdict = "ok" if check.passed else "WRONG"
+        failed += not check.passed
+        off = f"off by {check.difference:.2g}, {check.allowed:g} allowed"
+        typer.echo(f"{verdict:<6}{check.what:<24}{check.where:<24}{off}")
+    if failed:
+        raise ModelError(f"{failed} checks failed: do not trust scores of this machine; see the lines marked WRONG")
+
+
 def main() -> None:
     """Entry point: one clear line and the documented exit code for whatever a user can cause."""
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)

@@ -307,7 +307,7 @@ class ModelSpec:
     wide: bool = False
     """Whether its time goes into matrix products wide enough that a CPU's bfloat16 instructions pay."""
     neighbour: float = 0.0
-    """Of a hairpin model: the weight of the logit of the best hairpin nearby, where that is above 0."""
+    """Of a hairpin model: what a precursor nearby multiplies the odds of a hairpin by; 0 leaves neighbours out."""
     folds: int = 0
     """Of a hairpin model adapted to a genome: parts of the genome that have last layers of their own. The module's
     third input is then each hairpin's fold (uint8)."""

@@ -115,6 +115,9 @@ class _Stretch(NamedTuple):
     found: Hairpins
     homology: np.ndarray
     known: np.ndarray
+    low: int
+    codes: np.ndarray
+    """The bases from ``low`` on."""
 
 
 class HairpinJob:
@@ -165,7 +168,7 @@ class HairpinJob:
         cuts = np.cumsum([stretch.found.size for stretch in self.stretches])[:-1]
         for stretch, mine in zip(self.stretches, np.split(values, cuts), strict=True):
             piece, found = stretch.piece, stretch.found
-            mine = self._lifted(found, mine)
+            mine = self._lifted(stretch, mine)
             length = self.plan.contigs[piece.contig].length
             intervals = grid.intervals(length, piece.first, piece.count)
             both = np.full((piece.count, 2), np.nan, dtype=np.float32)
@@ -190,12 +193,14 @@ class HairpinJob:
             tables.append(table)
         return np.concatenate(scores), np.concatenate(tables)
 
-    def _lifted(self, found: Hairpins, scores: np.ndarray) -> np.ndarray:
+    def _lifted(self, stretch: _Stretch, scores: np.ndarray) -> np.ndarray:
         """Scores (float32) of hairpins with that of their best neighbour counted in."""
         if not self.neighbour:
             return scores
+        found = stretch.found
         logits = logit(scores)
-        near = best_neighbours(found.starts, found.ends, found.minus, logits, REACH)
+        starts, ends = found.starts - stretch.low, found.ends - stretch.low
+        near = best_neighbours(starts, ends, found.minus, logits, REACH, stretch.codes)
         return np.where(near > 0, probability(lift(logits, near, self.neighbour)), scores)
 
     def place(self, slot: int) -> str:
@@ -263,7 +268,7 @@ def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: C
     found = in_order(pieces)
     homology, known = _compare(codes, found, words, threads)
     placed = found._replace(starts=found.starts + low, ends=found.ends + low)
-    return _Stretch(piece, starts, good, placed, homology, known)
+    return _Stretch(piece, starts, good, placed, homology, known, low, codes)
 
 
 def _compare(codes: np.ndarray, found: Hairpins, words: Words | None, threads: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mirscan.kernels.clusters import best_neighbours, lift, logit, probability
+from mirscan.kernels.bases import reverse_complement
+from mirscan.kernels.clusters import DOUBT, RELATED, WORD, best_neighbours, lift, logit, probability
 
 
 def hairpins(seed: int, count: int = 300) -> tuple[np.ndarray, ...]:
@@ -18,28 +19,54 @@ def hairpins(seed: int, count: int = 300) -> tuple[np.ndarray, ...]:
     return starts[order], ends[order], minus, generator.normal(size=count).astype(np.float32)
 
 
+def repetitive(seed: int) -> np.ndarray:
+    """Random bases with an N here and there, the second half a worn copy of the first."""
+    generator = np.random.default_rng(seed)
+    half = generator.integers(0, 4, 15_000).astype(np.uint8)
+    copy = np.where(generator.random(15_000) < 0.05, generator.integers(0, 5, 15_000), half).astype(np.uint8)
+    tandem = np.repeat(generator.integers(0, 4, (10, 150)).astype(np.uint8), 10, axis=0).reshape(-1)
+    return np.concatenate([tandem, half[15_000 - len(tandem) :], copy])[:30_000]
+
+
 @pytest.mark.parametrize("reach", [60, 500, 50_000])
 def test_best_neighbours_by_definition(reach: int) -> None:
     starts, ends, minus, logits = hairpins(reach)
-    found = best_neighbours(starts, ends, minus, logits, reach)
+    codes = repetitive(reach)
+    found = best_neighbours(starts, ends, minus, logits, reach, codes)
+    words = [
+        {tuple(codes[i : i + WORD]) for i in range(start, end - WORD + 1) if (codes[i : i + WORD] < 4).all()}
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    related = 0
     for h in range(len(starts)):
         near = np.abs((starts + ends) - (starts[h] + ends[h])) <= 2 * reach
         apart = (ends <= starts[h]) | (starts >= ends[h])
-        mine = near & apart & (minus == minus[h])
-        assert found[h] == (logits[mine].max() if mine.any() else -np.inf)
+        best = 0.0
+        for k in np.flatnonzero(near & apart & (minus == minus[h]) & (logits > 0)):
+            if len(words[h] & words[k]) <= RELATED * min(len(words[h]), len(words[k])):
+                best = max(best, logits[k])
+            else:
+                related += 1
+        assert found[h] == best
+    assert related or reach < 100
 
 
 def test_neighbours_on_the_other_strand_of_the_other_strand() -> None:
     starts, ends, minus, logits = hairpins(1)
-    found = best_neighbours(starts, ends, minus, logits, 800)
+    codes = repetitive(1)
+    found = best_neighbours(starts, ends, minus, logits, 800, codes)
     order = np.lexsort((~minus, -(starts + ends)))
-    turned = best_neighbours(30_000 - ends[order], 30_000 - starts[order], ~minus[order], logits[order], 800)
+    other = reverse_complement(codes)
+    turned = best_neighbours(30_000 - ends[order], 30_000 - starts[order], ~minus[order], logits[order], 800, other)
     np.testing.assert_array_equal(turned, found[order])
 
 
-def test_lift_counts_only_good_neighbours() -> None:
-    logits = np.array([1.0, -2.0, 0.5], dtype=np.float32)
-    np.testing.assert_allclose(lift(logits, np.array([2.0, -1.0, -np.inf], np.float32), 0.5), [2.0, -2.0, 0.5])
+def test_a_neighbour_counts_by_the_chance_that_it_is_one() -> None:
+    logits = np.array([1.0, -2.0, 0.5, 3.0], dtype=np.float32)
+    lifted = lift(logits, np.array([DOUBT, 0.0, 2.0, 30.0], np.float32), 100.0)
+    np.testing.assert_allclose(
+        lifted, [1 + np.log(51), -2, 0.5 + np.log1p(100 / (1 + np.exp(5.0))), 3 + np.log(101)], rtol=1e-6
+    )
 
 
 def test_logit_and_probability_are_inverse_and_finite() -> None:

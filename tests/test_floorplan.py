@@ -31,6 +31,7 @@ FLOORS = {
     4.4: ["prepare"],
     4.6: ["run"],
     5: ["demo"],
+    5.5: ["doctor"],
     6: ["cli"],
 }  # fmt: skip
 """Every file has one floor; a new file gets its line here. Folders that hold nothing but a docstring are not listed."""

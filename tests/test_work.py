@@ -16,7 +16,7 @@ from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.models import MODELS, plain
 from mirscan.options import Options
 from mirscan.pick import non_redundant
-from mirscan.run import scan_genome
+from mirscan.run import scan_genome, scan_shard
 from mirscan.store import ScoreStore
 from mirscan.types import Grid
 from mirscan.work import HAIRPIN, REACH
@@ -82,6 +82,17 @@ def test_the_table_is_every_proposed_hairpin_once(
     table = whole[1]
     assert len(rows) > 20
     assert sorted(rows) == sorted(zip(*(table[name] for name in ("contig", "start", "end", "minus")), strict=True))
+
+
+def test_shards_give_what_one_run_gives(
+    genome: tuple[Path, list[np.ndarray]], whole: tuple[np.ndarray, np.ndarray], duplex_weights: Path, tmp_path: Path
+) -> None:
+    options = Options(store=str(tmp_path / "s"), weights=duplex_weights, part_windows=70)
+    for number in (2, 0, 1):
+        assert scan_shard(genome[0], options, number, 3)["parts"] == 4
+    store = ScoreStore.open(tmp_path / "s")
+    np.testing.assert_array_equal(np.concatenate([scores for _, scores in store.iter_scores()]), whole[0])
+    np.testing.assert_array_equal(np.concatenate([store.read_hairpins(part) for part in range(4)]), whole[1])
 
 
 def test_a_window_has_the_score_of_its_best_hairpin(

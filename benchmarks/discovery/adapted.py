@@ -73,8 +73,7 @@ def main() -> None:
             for fold, layer in enumerate(layers):
                 logits[folds == fold] = judged(layer, findings[folds == fold])
             tables = {
-                c.name: scored(f, [mine], neighbour)
-                for c, f, mine in zip(contigs, found, np.split(logits, ends), strict=True)
+                c.name: scored(c, [mine], neighbour) for c, mine in zip(contigs, np.split(logits, ends), strict=True)
             }
             print("\n".join(rows_of(f"{name}, {label}", judge(corpus, tables))), flush=True)
 

@@ -42,10 +42,10 @@ SETS = {
 """What is judged together: contigs, or all contigs of genomes."""
 
 
-def scored(found: Hairpins, logits: list[np.ndarray], neighbour: float) -> np.ndarray:
+def scored(contig: Contig, logits: list[np.ndarray], neighbour: float) -> np.ndarray:
     """Logits of the hairpins of a contig as a scan ranks them: the mean of the networks, neighbours counted in."""
-    mean = np.mean(logits, axis=0, dtype=np.float32)
-    return lift(mean, best_neighbours(found.starts, found.ends, found.minus, mean, REACH), neighbour)
+    found, mean = contig.labelled.hairpins, np.mean(logits, axis=0, dtype=np.float32)
+    return lift(mean, best_neighbours(found.starts, found.ends, found.minus, mean, REACH, contig.codes), neighbour)
 
 
 def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
@@ -156,15 +156,15 @@ def main() -> None:
             with np.load(kept) as saved:
                 for c in contigs:
                     logits[c.name].append(saved[c.name])
-                    alone[c.name] = scored(c.labelled.hairpins, [saved[c.name]], spec.neighbour)
-        joint = {c.name: scored(c.labelled.hairpins, logits[c.name], spec.neighbour) for c in contigs}
+                    alone[c.name] = scored(c, [saved[c.name]], spec.neighbour)
+        joint = {c.name: scored(c, logits[c.name], spec.neighbour) for c in contigs}
         tables[ensemble] |= joint
         (home / name).mkdir(parents=True, exist_ok=True)
         np.savez(home / name / "scores.npz", **joint)  # type: ignore[arg-type]
         log("\n".join([name, *rows_of(ensemble, judge(corpus, joint))]))
         if options.yardsticks:
             plain = tables.setdefault("the same without neighbours", {})
-            plain |= {c.name: scored(c.labelled.hairpins, logits[c.name], 0.0) for c in contigs}
+            plain |= {c.name: scored(c, logits[c.name], 0.0) for c in contigs}
             tables.setdefault("gradient boosting", {}).update(boosting(training, contigs))
             for c in contigs:
                 found, residual = c.labelled.hairpins, SCALARS.index("energy_residual")
