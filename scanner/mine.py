@@ -21,7 +21,7 @@ from mirscan.types import ModelSpec
 class Rounds:
     """How often, how long, and on how many negatives."""
 
-    epochs: tuple[int, ...] = (2, 3, 7)
+    epochs: tuple[int, ...] = (2, 5)
     """Epochs of each round."""
     random: int = 750_000
     """Background hairpins of a round, drawn anew."""

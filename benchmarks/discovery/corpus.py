@@ -219,7 +219,7 @@ def joined(parts: Sequence[Hairpins]) -> Hairpins:
 def training_set(corpus: Corpus, held: Held) -> tuple[Hairpins, np.ndarray, Hairpins, Hairpins]:
     """Positives, their weights, background and antisense, without what is held out."""
     genomic = [c.labelled for c, out in zip(corpus.contigs, held.contigs, strict=True) if not out]
-    borrowed = [with_copies(embedded(corpus, *each), genomic, n) for n, each in enumerate(held.borrowed)]
+    borrowed = [with_copies(corpus, embedded(corpus, *each), genomic, n) for n, each in enumerate(held.borrowed)]
     positives, weights, antisense = [], [], []
     for labelled in (*borrowed, *genomic):
         usable = (labelled.source >= 0) & ~held.precursors[labelled.source]
@@ -231,10 +231,14 @@ def training_set(corpus: Corpus, held: Held) -> tuple[Hairpins, np.ndarray, Hair
     return joined(positives), np.concatenate(weights), joined(background), joined(antisense)
 
 
-def with_copies(embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
-    """Embedded precursors with copies as known hairpins have them in their genomes: their own genomes are not here."""
+def with_copies(corpus: Corpus, embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
+    """Embedded precursors with copies as supported ones have them in their genomes: their own genomes are not here.
+
+    Of the entries of miRBase that MirGeneDB does not support many are repeats.
+    """
     column = SCALARS.index("copies")
-    seen = np.concatenate([g.hairpins.scalars[g.label == PRECURSOR, column] for g in genomic])
+    rows = [(g.label == PRECURSOR) & (g.source >= 0) & corpus.supported[g.source] for g in genomic]
+    seen = np.concatenate([g.hairpins.scalars[mine, column] for g, mine in zip(genomic, rows, strict=True)])
     scalars = embedded.hairpins.scalars.copy()
     scalars[:, column] = np.random.default_rng(seed).choice(seen, len(scalars))
     return replace(embedded, hairpins=embedded.hairpins._replace(scalars=scalars))
