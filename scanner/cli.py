@@ -368,6 +368,7 @@ def bench(
 
 @app.command()
 def doctor(
+    model: Annotated[list[str] | None, typer.Option(help="Models to check (default: all shipped); repeatable")] = None,
     devices: Annotated[int | None, typer.Option(help="Look at no more devices than this")] = None,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
 ) -> None:
@@ -379,7 +380,7 @@ def doctor(
     for name, number in versions().items():
         typer.echo(f"{name:<20}{number}")
     failed = 0
-    for check in examine(devices):
+    for check in examine(model or (), devices):
         verdict = "ok" if check.passed else "WRONG"
         failed += not check.passed
         off = f"off by {check.difference:.2g}, {check.allowed:g} allowed"

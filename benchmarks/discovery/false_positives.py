@@ -1,12 +1,13 @@
-"""What the best false calls of the worm are: a line each, from the scores a cross-fit has left.
+"""What the best false calls of a genome are: a line each, and how many of each kind, from the scores of a cross-fit.
 
-python benchmarks/discovery/false_positives.py ../shared/data --work FOLDER --name run --top 50
+python benchmarks/discovery/false_positives.py ../shared/data --work FOLDER --name run [--contigs cel_] [--top 100]
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
 
 WORD = 20
+REPEATED, PERFECT, LONG = 1.2, 0.85, 105
+"""Mean log2 of the counts of its words, share of its bases that pair, bases: from where on a call counts as such."""
 KINDS = {"five_prime_UTR": "5' UTR", "three_prime_UTR": "3' UTR", "mRNA": "gene"}
 Feature = tuple[int, int, str, str]
 
@@ -57,12 +60,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="run")
-    parser.add_argument("--top", type=int, default=50)
+    parser.add_argument("--contigs", default="cel_", help="how their names begin")
+    parser.add_argument("--top", type=int, default=100)
     options = parser.parse_args()
     scores: dict[str, np.ndarray] = {}
     for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
         with np.load(path) as saved:
-            scores |= {name: saved[name] for name in saved.files if name.startswith("cel_")}
+            scores |= {name: saved[name] for name in saved.files if name.startswith(options.contigs)}
     corpus = read_corpus(options.data, options.work)
     contigs = [c for c in corpus.contigs if c.name in scores]
     calls, known, _ = places(contigs)
@@ -70,7 +74,9 @@ def main() -> None:
     scalars = np.concatenate([c.labelled.hairpins.scalars for c in contigs])
     rows = non_redundant(calls, values)[: 20 * options.top]
     matches = match(calls.take(rows), known)
-    genes = read_genes(options.data / "genomes" / "cel_ce10_chrI_II_III_M.genes.gff3.gz")
+    annotation = options.data / "genomes" / "cel_ce10_chrI_II_III_M.genes.gff3.gz"
+    genes = read_genes(annotation) if options.contigs.startswith("cel_") else {}
+    tally: Counter[str] = Counter()
     false = np.flatnonzero(matches.known < 0)[: options.top]
     hits = np.flatnonzero(matches.known >= 0)
     print(f"{(hits < false[-1]).sum()} known hairpins stand among the first {false[-1] + 1} calls.\n")
@@ -100,11 +106,25 @@ def main() -> None:
         if matches.antisense[rank]:
             beside.insert(0, "antisense of a known hairpin")
         share = 2 * scalars[row, SCALARS.index("pairs")] / (end - start)
+        tally.update(kinds)
+        for kind, true in {
+            f"words in the genome at least {2**REPEATED:.1f} times": scalars[row, SCALARS.index("copies")] >= REPEATED,
+            f"exact {WORD}-mers repeated": repeated > 1,
+            f"at least {PERFECT} of its bases paired": share >= PERFECT,
+            f"at least {LONG} bases": end - start >= LONG,
+            "lower energy on the other strand": scalars[row, SCALARS.index("opposite_difference")] > 0,
+            "antisense of a known hairpin": bool(matches.antisense[rank]),
+            "known hairpin within 10 kb": bool(near),
+        }.items():
+            tally[kind] += bool(true)
         print(
             f"| {contig.name.split(':')[1]}:{start + 1}-{end} | {strand} | {values[row]:.2f} | {end - start} |"
             f" {scalars[row, 0]:.1f} | {share:.2f} | {repeated} | {', '.join(beside)} |"
             f" `{decode(codes).decode()}` `{structure}` |"
         )
+    print("\n| kind | of the false calls |\n|---|---|")
+    for kind, count in tally.most_common():
+        print(f"| {kind} | {count} |")
 
 
 if __name__ == "__main__":
