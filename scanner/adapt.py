@@ -24,7 +24,7 @@ from mirscan.devices import configure
 from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome, open_genome
 from mirscan.hairpins import MARGIN, PIECE, Hairpins, find_hairpins, in_order
-from mirscan.models import set_weights
+from mirscan.models import filled
 from mirscan.models.duplex import FOLDS, Findings, Judgement
 from mirscan.train import Recipe, findings_cross_entropy, fit, runner
 from mirscan.types import InputError
@@ -46,6 +46,7 @@ CHECKED = 4
 """One precursor in so many is kept for the check."""
 RATES = (5, 20, 100)
 """Hairpins of the background per megabase above which precursors are counted in the check."""
+Predict = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,7 @@ def adapt(
     tree = weights.restore(source)
     blocks = draw_blocks([contig.length for contig in genome.contigs], seed)
     log(f"adapting to {sum(end - start for _, start, end in blocks):,} of {total:,} bases")
-    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
-    set_weights(network, tree)
-    findings, folds = look(network, genome, blocks, threads)
+    findings, folds = look(_findings(tree), genome, blocks, threads)
     megabases = [
         sum(end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold) / 1e6
         for fold in range(FOLDS)
@@ -180,11 +179,12 @@ def refit(
 def remember(tree: dict[str, Any], precursors: Hairpins, chance: np.ndarray, count: int = REMEMBERED) -> np.ndarray:
     """Findings (float16, (count, members, dense)) in precursors, drawn by their weights in training."""
     rows = np.random.default_rng(0).choice(len(chance), count, p=chance / chance.sum())
-    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
-    set_weights(network, tree)
-    network.eval()
-    some = precursors.take(rows)
-    return runner(network, 256)({"duplexes": some.duplexes, "scalars": some.scalars}).astype(np.float16)
+    return findings_in(tree, precursors.take(rows))
+
+
+def findings_in(tree: dict[str, Any], found: Hairpins) -> np.ndarray:
+    """What the networks of an ensemble find in hairpins, float16 (H, members, dense)."""
+    return _findings(tree)({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16)
 
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
@@ -206,11 +206,9 @@ def draw_blocks(lengths: list[int], seed: int) -> list[tuple[int, int, int]]:
 
 
 def look(
-    network: Findings, genome: Genome, blocks: list[tuple[int, int, int]], threads: int
+    predict: Predict, genome: Genome, blocks: list[tuple[int, int, int]], threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Findings (float16, (H, members, dense)) of all hairpins of some blocks, and their folds (uint8)."""
-    network.eval()
-    predict = runner(network, 256)
     copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])
     tables = turner_tables()
     findings, folds = [], []
@@ -239,8 +237,7 @@ def learn(
     log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Last layers fitted to tell precursors from a background, beginning from the shipped ones; a plain tree."""
-    module = Judgement(members=known.shape[1], dense=known.shape[2], rngs=nnx.Rngs(seed))
-    set_weights(module, shipped)
+    module = nnx.merge(*_judgement(shipped))
     data = {"findings": np.concatenate([known, background])}
     data["positive"] = np.arange(len(data["findings"])) < len(known)
     recipe = Recipe(
@@ -255,13 +252,25 @@ def learn(
 
 def share_above(judgement: dict[str, Any], known: np.ndarray, background: np.ndarray, megabases: float) -> float:
     """Mean over `RATES` of the share of precursors above so many hairpins of the background a megabase."""
-    module = Judgement(members=known.shape[1], dense=known.shape[2], rngs=nnx.Rngs(0))
-    set_weights(module, judgement)
-    predict = runner(module, 4096)
-    precursors, others = (predict({"findings": x.astype(np.float32)}).mean(axis=1) for x in (known, background))
+    precursors, others = (logits_of(judgement, findings) for findings in (known, background))
     ranked = np.sort(others)[::-1]
     thresholds = [ranked[min(int(rate * megabases), len(ranked) - 1)] for rate in RATES]
     return float(np.mean([(precursors > threshold).mean() for threshold in thresholds]))
+
+
+def logits_of(judgement: dict[str, Any], findings: np.ndarray) -> np.ndarray:
+    """Mean logit (float32) of the networks for findings of theirs."""
+    predict = runner(nnx.merge(*_judgement(judgement)), 4096)
+    return np.asarray(predict({"findings": findings.astype(np.float32)}), dtype=np.float32).mean(axis=1)
+
+
+def _findings(tree: dict[str, Any]) -> Predict:
+    return runner(nnx.merge(*filled(lambda rngs: Findings(members=len(tree["members"]), rngs=rngs), tree)), 256)
+
+
+def _judgement(tree: dict[str, Any]) -> tuple[Any, Any]:
+    wide = len(tree["members"]["0"]["0"]["kernel"])
+    return filled(lambda rngs: Judgement(members=len(tree["members"]), dense=wide, rngs=rngs), tree)
 
 
 def _remembered(source: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import decode, reverse_complement
+from mirscan.kernels.clusters import DOUBT
 from mirscan.models import MODELS, plain
 from mirscan.options import Options
 from mirscan.pick import non_redundant
@@ -140,7 +141,8 @@ def test_a_good_neighbour_lifts_a_hairpin(
         expected = mine["score"]
         if best > 0:
             lifted[row] = True
-            expected = 1 / (1 + (1 / mine["score"] - 1) * np.exp(-spec.neighbour * best))
+            odds = 1 + spec.neighbour / (1 + np.exp(DOUBT - best))
+            expected = 1 / (1 + (1 / mine["score"] - 1) / odds)
         assert whole[1]["score"][row] == pytest.approx(expected, rel=1e-4)
     assert lifted.any()
 

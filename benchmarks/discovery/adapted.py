@@ -15,29 +15,12 @@ from pathlib import Path
 import numpy as np
 from corpus import protocols, read_corpus, training_set
 from cross_fit import judge, log, rows_of, scored
-from flax import nnx
 
-from mirscan.adapt import refit, remember
-from mirscan.hairpins import Hairpins
-from mirscan.models import MODELS, set_weights
-from mirscan.models.duplex import FOLDS, Findings, Judgement
-from mirscan.train import best_weights, runner
+from mirscan.adapt import findings_in, logits_of, refit, remember
+from mirscan.models import MODELS
+from mirscan.models.duplex import FOLDS
+from mirscan.train import best_weights
 from mirscan.work import fold_of
-
-
-def findings_in(tree: dict, found: Hairpins) -> np.ndarray:
-    """What the networks find in hairpins, float16 (H, members, dense)."""
-    network = Findings(members=len(tree["members"]), rngs=nnx.Rngs(0))
-    set_weights(network, tree)
-    network.eval()
-    return runner(network, 256)({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16)
-
-
-def judged(judgement: dict, findings: np.ndarray) -> np.ndarray:
-    """Mean logit (float32) of the networks."""
-    module = Judgement(members=findings.shape[1], dense=findings.shape[2], rngs=nnx.Rngs(0))
-    set_weights(module, judgement)
-    return np.asarray(runner(module, 4096)({"findings": findings}), dtype=np.float32).mean(axis=1)
 
 
 def main() -> None:
@@ -71,7 +54,7 @@ def main() -> None:
         for label, layers in (("as trained", [{"members": shipped}] * FOLDS), ("adapted", learned.judgements)):
             logits = np.zeros(len(folds), dtype=np.float32)
             for fold, layer in enumerate(layers):
-                logits[folds == fold] = judged(layer, findings[folds == fold])
+                logits[folds == fold] = logits_of(layer, findings[folds == fold])
             tables = {
                 c.name: scored(c, [mine], neighbour) for c, mine in zip(contigs, np.split(logits, ends), strict=True)
             }

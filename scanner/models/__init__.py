@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +43,37 @@ def load_model(name: str, folder: Path | None = None, *, precision: str = "float
     InputError
         If the weights are missing, damaged, or of another model.
     """
-    from flax import nnx
-
     spec = find_model(name)
     folder = weights.find(name) if folder is None else folder
     tree = weights.restore(folder)
-    model = nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0), precision=precision))
+    try:
+        return filled(lambda rngs: spec.build(rngs=rngs, precision=precision), tree)
+    except ValueError as error:
+        raise InputError(f"{folder}: not weights of {name}: {error}") from error
+
+
+def filled(build: Callable[[Any], Any], tree: dict[str, Any]) -> tuple[Any, Any]:
+    """Graph and state of a module in eval mode with given weights; no random ones are made on the way.
+
+    Parameters
+    ----------
+    build : callable
+        ``flax.nnx.Rngs`` to module.
+    tree : dict
+        Parameters and batch statistics.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ.
+    """
+    from flax import nnx
+
+    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     model.eval()
     nnx.pop(model, nnx.RngState)  # dropout's keys: nothing draws random numbers here
     graph, state = nnx.split(model)
-    try:
-        return graph, fill(state, tree)
-    except ValueError as error:
-        raise InputError(f"{folder}: not weights of {name}: {error}") from error
+    return graph, fill(state, tree)
 
 
 def untrained_model(name: str, *, precision: str = "float32") -> tuple[Any, Any]:
