@@ -90,7 +90,7 @@ def save(
     half: bool = False,
     beside: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> None:
-    """Write a checkpoint aside and rename it into place; an older one of the same name is replaced.
+    """Write a checkpoint aside and rename it into place; an older one of the same name is replaced, but for its card.
 
     Parameters
     ----------
@@ -123,6 +123,8 @@ def save(
         np.savez(aside / name, **arrays)  # type: ignore[arg-type]
     (aside / SUMS).write_text(_sums(aside))
     if folder.exists():
+        for card in folder.glob("*.md"):
+            shutil.copy(card, aside)
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)

@@ -271,6 +271,15 @@ def test_checkpoint_round_trip(tmp_path, generator):
     np.testing.assert_array_equal(nnx.merge(graph, state)(codes), model(codes))
 
 
+def test_a_card_outlives_its_weights(tmp_path):
+    for value in (1.0, 2.0):
+        weights.save(tmp_path / "w", {"x": np.full(3, value, np.float32)}, {"model": "m"})
+        if value == 1.0:
+            (tmp_path / "w" / "README.md").write_text("a card")
+    assert (tmp_path / "w" / "README.md").read_text() == "a card"
+    assert weights.restore(tmp_path / "w")["x"][0] == 2.0
+
+
 def test_half_precision_checkpoint_is_close_and_smaller(tmp_path, generator):
     model = shaken(MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0)), generator)
     tree = plain(nnx.state(model, (nnx.Param, nnx.BatchStat)))
