@@ -123,8 +123,8 @@ def adapt_file(
     InputError
         If the genome cannot be read, or the folder holds something else.
     """
-    if folder.exists() and not (folder / weights.SUMS).is_file():
-        raise InputError(f"{folder}: exists and holds no weights; choose another folder")
+    if folder.exists() and _described(folder).get("model") != ADAPTED:
+        raise InputError(f"{folder}: exists and holds no adapted weights; choose another folder")
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
     spool = folder.with_name(folder.name + ".spool")
@@ -178,7 +178,7 @@ def refit(
 
 def remember(tree: dict[str, Any], precursors: Hairpins, chance: np.ndarray, count: int = REMEMBERED) -> np.ndarray:
     """Findings (float16, (count, members, dense)) in precursors, drawn by their weights in training."""
-    rows = np.random.default_rng(0).choice(len(chance), count, p=chance / chance.sum())
+    rows = np.random.default_rng(0).choice(len(chance), count, replace=False, p=chance / chance.sum())
     return findings_in(tree, precursors.take(rows))
 
 
@@ -189,10 +189,7 @@ def findings_in(tree: dict[str, Any], found: Hairpins) -> np.ndarray:
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
     """Whether a folder holds weights that were adapted to this genome from this source."""
-    try:
-        about = weights.describe(folder)
-    except (OSError, json.JSONDecodeError):
-        return False
+    about = _described(folder)
     return all(about.get(key) == value for key, value in _inputs(genome, source).items())
 
 
@@ -280,6 +277,14 @@ def _remembered(source: Path) -> np.ndarray:
             return np.asarray(saved["findings"])
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{source / PRECURSORS}: these weights cannot be adapted ({error})") from error
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """What is written about the weights of a folder; nothing where it holds none."""
+    try:
+        return weights.describe(folder)
+    except (OSError, json.JSONDecodeError):
+        return {}
 
 
 def _layers(dense: dict[str, Any]) -> dict[str, Any]:

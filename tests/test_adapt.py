@@ -190,9 +190,11 @@ def test_what_cannot_be_adapted_is_refused(
         scan_genome(fasta, Options(tmp_path / "a.bw", weights=duplex_weights, adapt=True))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(InputError, match="holds no weights"):
+    with pytest.raises(InputError, match="holds no adapted weights"):
         adapt_file(fasta, tmp_path / "mine", source=source)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
+    with pytest.raises(InputError, match="holds no adapted weights"):
+        adapt_file(fasta, source, source=source)
     monkeypatch.setattr(adapting, "LEAST", 1_000_000)
     with pytest.raises(InputError, match="24,000 unambiguous bases; adapting needs at least 1,000,000"):
         adapt_file(fasta, tmp_path / "w", source=source)
