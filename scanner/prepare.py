@@ -15,7 +15,7 @@ from mirscan.adapt import ADAPTED, MODEL, adapt, is_adapted
 from mirscan.annotation import WEIGHTS
 from mirscan.calibrate import Calibration
 from mirscan.checkpoints import weights
-from mirscan.devices import backend, best_precision, compiled_rows, configure
+from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices
 from mirscan.export import check_outputs, track_files
 from mirscan.finish import calibration_of, outputs_of, run_file
 from mirscan.genome import Genome, open_genome
@@ -60,6 +60,7 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
     """
     spec, calibration = _checked(genome, options)
     configure(options.threads)
+    local_devices(options.devices)  # refuses what is not there
     threads = options.threads or len(os.sched_getaffinity(0))
     known = read_known(options.known) if options.known else None
     store_url = options.store or f"{options.output}.store"

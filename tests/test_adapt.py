@@ -146,13 +146,7 @@ def test_a_genome_is_scanned_with_layers_of_its_own(
     fasta = genome(tmp_path / "g.fa")
     record = scan_genome(fasta, Options(tmp_path / "a.bw", weights=source, adapt=True))
     assert record["model"] == ADAPTED
-    about = weights.describe(tmp_path / "a.bw.adapted")
-    assert about["source_digest"] == weights.digest(source)
-    plainly = scan_genome(fasta, Options(tmp_path / "p.bw", weights=source))
-    assert plainly["model"] == "duplex"
-    assert about["used"] == (
-        not np.allclose(hairpins(tmp_path / "a.bw")["score"], hairpins(tmp_path / "p.bw")["score"])
-    )
+    assert weights.describe(tmp_path / "a.bw.adapted")["source_digest"] == weights.digest(source)
 
     # the whole FASTA is looked at, whatever is scanned of it: a part scores as it does in the whole
     scan_genome(fasta, Options(tmp_path / "r.bw", weights=source, adapt=True, regions=("c2",), part_windows=300))
@@ -202,7 +196,8 @@ def test_what_cannot_be_adapted_is_refused(
     assert not (tmp_path / "w").exists()
 
 
-def test_the_command(source: Path, tmp_path: Path) -> None:
+def test_the_command(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapting, "learn", lambda shipped, *rest: shipped)  # learning is tested above
     fasta, runner = genome(tmp_path / "g.fa"), CliRunner()
     done = runner.invoke(app, ["adapt", str(fasta), "-o", str(tmp_path / "w"), "--weights", str(source)])
     assert done.exit_code == 0, done.output

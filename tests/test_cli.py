@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirscan import cli, prepare, run
+from mirscan import cli, finish, prepare, run
 from mirscan.formats import bed
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.options import Options
@@ -395,7 +395,7 @@ def test_signals(
         "scanning": (Double, "submit"),
         "writing a part": (ScoreStore, "write"),
         "exporting": (BigWigWriter, "add_intervals"),
-        "calling": (run, "call"),
+        "calling": (finish, "call"),
     }[moment]
     with monkeypatch.context() as patch:
         interrupt(patch, target, name, number, at)
