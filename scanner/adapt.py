@@ -94,7 +94,8 @@ def adapt(
         raise InputError(f"{genome.path}: {total:,} unambiguous bases; adapting needs at least {LEAST:,}")
     tree = weights.restore(source)
     blocks = draw_blocks([contig.length for contig in genome.contigs], seed)
-    log(f"adapting to {sum(end - start for _, start, end in blocks):,} of {total:,} bases")
+    looked, length = sum(end - start for _, start, end in blocks), sum(contig.length for contig in genome.contigs)
+    log(f"adapting to {looked:,} of {length:,} bases")
     findings, folds = look(_findings(tree), genome, blocks, threads)
     megabases = [
         sum(end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold) / 1e6
@@ -164,7 +165,7 @@ def refit(
     judgements, shares = [], []
     for fold in range(FOLDS):
         shutil.rmtree(aside, ignore_errors=True)
-        judgements.append(learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold, log))
+        judgements.append(learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold))
         own = findings[folds == fold]
         shares.append([share_above(each, known[kept], own, megabases[fold]) for each in (shipped, judgements[-1])])
     shutil.rmtree(aside, ignore_errors=True)
@@ -226,12 +227,7 @@ def look(
 
 
 def learn(
-    shipped: dict[str, Any],
-    known: np.ndarray,
-    background: np.ndarray,
-    folder: Path,
-    seed: int,
-    log: Callable[[str], None],
+    shipped: dict[str, Any], known: np.ndarray, background: np.ndarray, folder: Path, seed: int
 ) -> dict[str, Any]:
     """Last layers fitted to tell precursors from a background, beginning from the shipped ones; a plain tree."""
     module = nnx.merge(*_judgement(shipped))
@@ -243,7 +239,7 @@ def learn(
     )  # fmt: skip
     return fit(
         module, findings_cross_entropy, data, recipe, folder,
-        evaluate=lambda predict, epoch: {"done": float(epoch)}, better="done", log=log, save_every=10**9,
+        evaluate=lambda predict, epoch: {"done": float(epoch)}, better="done", log=lambda line: None, save_every=10**9,
     )  # fmt: skip
 
 
