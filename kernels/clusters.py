@@ -56,8 +56,8 @@ def best_neighbours(
             apart = ends[k] <= starts[h] or starts[k] >= ends[h]
             if logits[k] > best[h] and minus[k] == minus[h] and apart:
                 if words < 0:
-                    words = _note_words(codes, starts[h], ends[h], mine, h)
-                others, shared = _count_shared(codes, starts[k], ends[k], mine, h, other, pair)
+                    words, _ = _stamp_words(codes, starts[h], ends[h], mine, h, other, pair)
+                others, shared = _stamp_words(codes, starts[k], ends[k], other, pair, mine, h)
                 pair += 1
                 if shared <= RELATED * min(words, others):
                     best[h] = logits[k]
@@ -66,9 +66,11 @@ def best_neighbours(
 
 
 @kernel()
-def _note_words(codes: np.ndarray, start: int, end: int, seen: np.ndarray, stamp: int) -> int:
-    """Stamp the words of a stretch; how many different ones there are."""
-    count = 0
+def _stamp_words(
+    codes: np.ndarray, start: int, end: int, seen: np.ndarray, stamp: int, among: np.ndarray, sought: int
+) -> tuple[int, int]:
+    """Stamp the words of a stretch in ``seen``: how many different ones, and how many bear ``sought`` in ``among``."""
+    count, shared = 0, 0
     word, run = 0, 0
     for i in range(start, end):
         word = ((word << 2) | codes[i]) & ((1 << (2 * WORD)) - 1)
@@ -76,23 +78,7 @@ def _note_words(codes: np.ndarray, start: int, end: int, seen: np.ndarray, stamp
         if run >= WORD and seen[word] != stamp:
             seen[word] = stamp
             count += 1
-    return count
-
-
-@kernel()
-def _count_shared(
-    codes: np.ndarray, start: int, end: int, mine: np.ndarray, stamp: int, other: np.ndarray, pair: int
-) -> tuple[int, int]:
-    """Different words of a stretch, and how many of them bear the stamp."""
-    count, shared = 0, 0
-    word, run = 0, 0
-    for i in range(start, end):
-        word = ((word << 2) | codes[i]) & ((1 << (2 * WORD)) - 1)
-        run = run + 1 if codes[i] < 4 else 0
-        if run >= WORD and other[word] != pair:
-            other[word] = pair
-            count += 1
-            shared += mine[word] == stamp
+            shared += among[word] == sought
     return count, shared
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,10 +97,8 @@ def adapt(
     looked, length = sum(end - start for _, start, end in blocks), sum(contig.length for contig in genome.contigs)
     log(f"adapting to {looked:,} of {length:,} bases")
     findings, folds = look(_findings(tree), genome, blocks, threads)
-    megabases = [
-        sum(end - start for contig, start, end in blocks if (contig + start // BLOCK) % FOLDS == fold) / 1e6
-        for fold in range(FOLDS)
-    ]
+    contig, start, end = np.array(blocks).T
+    megabases = np.bincount(fold_of(contig, start, start, FOLDS), end - start, minlength=FOLDS) / 1e6
     found = refit(tree, known, findings, folds, megabases, folder.with_name(folder.name + ".learning"), seed, log)
     adapted = {"findings": tree, "judgements": {str(fold): each for fold, each in enumerate(found.judgements)}}
     about = {"model": ADAPTED, "seed": seed, "before": found.before, "after": found.after, "used": found.used}
@@ -141,7 +139,7 @@ def refit(
     known: np.ndarray,
     findings: np.ndarray,
     folds: np.ndarray,
-    megabases: list[float],
+    megabases: Sequence[float] | np.ndarray,
     aside: Path,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
@@ -155,12 +153,12 @@ def refit(
     known, findings : (P, members, dense), (H, members, dense) float16
         What its networks find in precursors, and in the hairpins of a genome.
     folds : (H,) uint8
-    megabases : list of float
+    megabases : sequence of float
         Sequence of each fold.
     aside : Path
         Folder to work in; removed.
     """
-    shipped = {"members": {m: _layers(tree["members"][m]["dense"]) for m in tree["members"]}}
+    shipped = last_layers(tree)
     kept = np.arange(len(known)) % CHECKED == 0
     judgements, shares = [], []
     for fold in range(FOLDS):
@@ -186,6 +184,11 @@ def remember(tree: dict[str, Any], precursors: Hairpins, chance: np.ndarray, cou
 def findings_in(tree: dict[str, Any], found: Hairpins) -> np.ndarray:
     """What the networks of an ensemble find in hairpins, float16 (H, members, dense)."""
     return _findings(tree)({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16)
+
+
+def last_layers(tree: dict[str, Any]) -> dict[str, Any]:
+    """The layers of an ensemble that are learned again, as a tree of `mirscan.models.duplex.Judgement`."""
+    return {"members": {m: {"0": t["dense"]["1"], "1": t["dense"]["2"]} for m, t in tree["members"].items()}}
 
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
@@ -281,10 +284,6 @@ def _described(folder: Path) -> dict[str, Any]:
         return weights.describe(folder)
     except (OSError, json.JSONDecodeError):
         return {}
-
-
-def _layers(dense: dict[str, Any]) -> dict[str, Any]:
-    return {"0": dense["1"], "1": dense["2"]}
 
 
 def _inputs(genome: Genome, source: Path) -> dict[str, str]:

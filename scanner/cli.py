@@ -38,6 +38,21 @@ MinPrecision = Annotated[float | None, typer.Option(help="Call every locus of at
 Clade = Annotated[str | None, typer.Option(help="animal (default), nematode, insect, vertebrate, human or virus")]
 Prevalence = Annotated[float | None, typer.Option(help="Known hairpins per Mb to expect, instead of --clade")]
 Annotate = Annotated[bool, typer.Option("--annotate", help="Rank calls by score and homology combined")]
+Model = Annotated[str, typer.Option(help="A model of `mirscan models`")]
+Weights = Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")]
+Step = Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")]
+Regions = Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")]
+RegionsFile = Annotated[Path | None, typer.Option(help="BED of regions")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")]
+MinContig = Annotated[int, typer.Option(help="Leave out contigs shorter than this")]
+ContigAlias = Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")]
+SoftMask = Annotated[str, typer.Option(help="scan or skip lower-case bases")]
+Ambiguous = Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")]
+Known = Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")]
+PartWindows = Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")]
+Threads = Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")]
+Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")]
+Devices = Annotated[int | None, typer.Option(help="Use at most so many devices")]
 
 
 @app.command()
@@ -50,41 +65,39 @@ def genome(
     gff3: Gff3 = None,
     calls_fasta: CallsFasta = None,
     per_strand: PerStrand = False,
-    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
-    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+    model: Model = "duplex",
+    weights: Weights = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="First fit the model's last layers to this genome")] = False,
-    step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
-    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
-    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
-    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
-    contig_alias: Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")] = None,
-    soft_mask: Annotated[str, typer.Option(help="scan or skip lower-case bases")] = "scan",
-    ambiguous: Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")] = "skip",
+    step: Step = None,
+    regions: Regions = None,
+    regions_file: RegionsFile = None,
+    exclude: Exclude = None,
+    min_contig: MinContig = 0,
+    contig_alias: ContigAlias = None,
+    soft_mask: SoftMask = "scan",
+    ambiguous: Ambiguous = "skip",
     calls_per_mb: Calls = 20.0,
     min_score: MinScore = None,
     min_precision: MinPrecision = None,
     clade: Clade = None,
     prevalence: Prevalence = None,
-    known: Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")] = None,
+    known: Known = None,
     annotate: Annotate = False,
     store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
     rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
     batch: Annotated[int | None, typer.Option(help="Windows given to the devices at a time")] = None,
-    part_windows: Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")] = None,
-    devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
+    part_windows: PartWindows = None,
+    devices: Devices = None,
+    threads: Threads = None,
+    precision: Precision = None,
     shard: Annotated[str | None, typer.Option(help="I/N: scan the I-th of N shards (from 0) into --store")] = None,
 ) -> None:
     """Scan a genome: a score for every window of both strands, and the loci worth looking at.
 
     The same command resumes a run that was stopped. With --shard many machines share a scan; `mirscan merge` ends it.
     """
-    _one_of("soft-mask", soft_mask, ("scan", "skip"))
-    _one_of("ambiguous", ambiguous, ("skip", "zero"))
-    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    _check_words(soft_mask, ambiguous, precision)
     from mirscan.options import Options
     from mirscan.run import run_file, scan_genome, scan_shard
 
@@ -118,27 +131,25 @@ def genome(
 def plan(
     fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip) or 2bit")],
     store: Annotated[str, typer.Option(help="Where the plan and later the scores go")],
-    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
-    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
-    step: Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")] = None,
-    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
-    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
-    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
-    contig_alias: Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")] = None,
-    soft_mask: Annotated[str, typer.Option(help="scan or skip lower-case bases")] = "scan",
-    ambiguous: Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")] = "skip",
-    known: Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")] = None,
-    part_windows: Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
+    model: Model = "duplex",
+    weights: Weights = None,
+    step: Step = None,
+    regions: Regions = None,
+    regions_file: RegionsFile = None,
+    exclude: Exclude = None,
+    min_contig: MinContig = 0,
+    contig_alias: ContigAlias = None,
+    soft_mask: SoftMask = "scan",
+    ambiguous: Ambiguous = "skip",
+    known: Known = None,
+    part_windows: PartWindows = None,
+    threads: Threads = None,
+    precision: Precision = None,
 ) -> None:
     """Fix what a scan computes and in how many parts, for shards to fill; they do it themselves where it is missing."""
-    _one_of("soft-mask", soft_mask, ("scan", "skip"))
-    _one_of("ambiguous", ambiguous, ("skip", "zero"))
-    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    _check_words(soft_mask, ambiguous, precision)
     from mirscan.options import Options
-    from mirscan.run import scan_shard
+    from mirscan.run import plan_scan
 
     options = Options(
         model=model, weights=weights, step=step, regions=tuple(regions or ()), regions_file=regions_file,
@@ -146,8 +157,8 @@ def plan(
         soft_mask=soft_mask, ambiguous=ambiguous, known=known, store=store,  # type: ignore[arg-type]
         part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
-    made = scan_shard(fasta, options, 0, 0)
-    typer.echo(f"{made['store']}\t{made['parts']} parts")
+    url, parts = plan_scan(fasta, options)
+    typer.echo(f"{url}\t{parts} parts")
 
 
 @app.command()
@@ -156,7 +167,7 @@ def adapt(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the weights")],
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights of duplex than the shipped")] = None,
     seed: Annotated[int, typer.Option(help="Draws the sample of the genome and the order of learning")] = 0,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    threads: Threads = None,
 ) -> None:
     """Fit the last layers of duplex to a genome: a new clade's background is learned without any label.
 
@@ -176,11 +187,11 @@ def fold(
     ],
     span: Annotated[int, typer.Option(help="Longest stem-loop in bases, 40 to 200")] = 120,
     per_strand: PerStrand = False,
-    regions: Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")] = None,
-    regions_file: Annotated[Path | None, typer.Option(help="BED of regions")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")] = None,
-    min_contig: Annotated[int, typer.Option(help="Leave out contigs shorter than this")] = 0,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    regions: Regions = None,
+    regions_file: RegionsFile = None,
+    exclude: Exclude = None,
+    min_contig: MinContig = 0,
+    threads: Threads = None,
 ) -> None:
     """Compute the stem-loops of a genome: their energy over each base, or a list of the hairpins worth a look."""
     from mirscan.fold import fold_genome
@@ -196,8 +207,8 @@ def fold(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the example; made if absent")] = Path("demo"),
-    model: Annotated[str, typer.Option(help="A model of `mirscan models`")] = "duplex",
-    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")] = None,
+    model: Model = "duplex",
+    weights: Weights = None,
 ) -> None:
     """Make a small example genome with known precursors in it, scan it, and say what was found."""
     from mirscan.demo import demonstrate
@@ -303,7 +314,7 @@ def train(
     negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 60_000,
     start: Annotated[Path | None, typer.Option(help="Checkpoint to begin from instead of random weights")] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    threads: Threads = None,
 ) -> None:
     """Train a model from FASTA files: structure, energy, classifier, then `--stage weights`."""
     from dataclasses import replace
@@ -347,9 +358,9 @@ def bench(
     model: Annotated[list[str] | None, typer.Option(help="Models to measure (default: mire2e); repeatable")] = None,
     rounds: Annotated[int, typer.Option(help="Measurements; the median is printed")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here")] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")] = None,
-    devices: Annotated[int | None, typer.Option(help="Use at most so many devices")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    precision: Precision = None,
+    devices: Devices = None,
+    threads: Threads = None,
 ) -> None:
     """Measure windows/s of a model against this machine's matrix product and against RNA.fold, in one run."""
     import json
@@ -370,7 +381,7 @@ def bench(
 def doctor(
     model: Annotated[list[str] | None, typer.Option(help="Models to check (default: all shipped); repeatable")] = None,
     devices: Annotated[int | None, typer.Option(help="Look at no more devices than this")] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")] = None,
+    threads: Threads = None,
 ) -> None:
     """Check this machine: versions, devices, and whether the shipped models score here as they should."""
     from mirscan.devices import configure
@@ -415,6 +426,12 @@ def _quit(code: int, message: str) -> None:
 def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"--{option} {value}: choose {', '.join(filter(None, allowed))}")
+
+
+def _check_words(soft_mask: str, ambiguous: str, precision: str | None) -> None:
+    _one_of("soft-mask", soft_mask, ("scan", "skip"))
+    _one_of("ambiguous", ambiguous, ("skip", "zero"))
+    _one_of("precision", precision, (None, "float32", "bfloat16"))
 
 
 def _shard(text: str, output: Path | None) -> tuple[int, int]:

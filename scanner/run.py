@@ -98,27 +98,34 @@ def scan_shard(
     """Scan every ``shards``-th part of the plan, from part ``shard`` on, into a store that many may share.
 
     The plan is made by whoever comes first. Shards run in any order, on any number of machines, and again as often as
-    one likes: what is done is not done twice, and two that do the same part write the same. With ``shards`` 0 nothing
-    is scanned and the plan alone is made.
+    one likes: what is done is not done twice, and two that do the same part write the same.
 
     Returns
     -------
     dict
-        ``store``, ``parts`` of the plan, ``mine``, how many of them are this shard's, and ``windows`` scored now.
+        ``store``, ``parts`` of the plan, and ``mine``, how many of them are this shard's.
 
     Raises
     ------
     As `scan_genome`.
     """
-    if shards and not 0 <= shard < shards:
+    if not 0 <= shard < shards:
         raise UsageError(f"--shard {shard}/{shards}: shards of {shards} are 0 to {shards - 1}")
     with prepare(genome, options) as ready:
-        mine = list(range(ready.plan.parts))[shard::shards] if shards else []
-        done = 0
-        if mine:
-            progress = _scan(ready, mine, report, stop)
-            done = progress.done - progress.resumed
-        return {"store": ready.store.url, "parts": ready.plan.parts, "mine": len(mine), "windows": done}
+        mine = range(shard, ready.plan.parts, shards)
+        _scan(ready, mine, report, stop)
+        return {"store": ready.store.url, "parts": ready.plan.parts, "mine": len(mine)}
+
+
+def plan_scan(genome: Path | str, options: Options) -> tuple[str, int]:
+    """Make the plan that shards fill, where it is not there yet: its store, and how many parts it has.
+
+    Raises
+    ------
+    As `scan_genome`.
+    """
+    with prepare(genome, options) as ready:
+        return ready.store.url, ready.plan.parts
 
 
 def _scan(ready: Prepared, parts: Sequence[int] | None, report: Report, stop: Stop | None) -> Progress:

@@ -10,9 +10,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # loaded where arrays are made: `mirscan --help` needs the errors alone
+    import numpy as np
 
 Strand = Literal["+", "-"]
 STRANDS: tuple[Strand, Strand] = ("+", "-")
@@ -116,6 +117,8 @@ class Grid:
 
     def starts(self, length: int, first: int, count: int) -> np.ndarray:
         """Start (int64) of windows ``first .. first + count`` of a contig of ``length`` bases."""
+        import numpy as np
+
         return np.minimum(np.arange(first, first + count, dtype=np.int64) * self.step, length - self.window)
 
     def intervals(self, length: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +126,8 @@ class Grid:
 
         They never overlap: the anchored tail window draws only the bases after the interval before it.
         """
+        import numpy as np
+
         shift = (self.window - self.step) // 2
         end = self.starts(length, first, count) + shift + self.step
         start = np.arange(first, first + count, dtype=np.int64) * self.step + shift
@@ -174,6 +179,8 @@ class Plan:
     @cached_property
     def offsets(self) -> np.ndarray:
         """Place (int64) of each segment's first window on the window axis, and the total at the end."""
+        import numpy as np
+
         return np.concatenate([[0], np.cumsum([s.count for s in self.segments], dtype=np.int64)]).astype(np.int64)
 
     @property
@@ -192,7 +199,7 @@ class Plan:
 
     def pieces(self, start: int, stop: int) -> Iterator[Segment]:
         """The segments, cut to ``[start, stop)`` of the window axis, in order."""
-        index = int(np.searchsorted(self.offsets, start, side="right")) - 1
+        index = int(self.offsets.searchsorted(start, side="right")) - 1
         while start < stop:
             segment, offset = self.segments[index], int(self.offsets[index])
             count = min(stop, offset + segment.count) - start

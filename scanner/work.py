@@ -214,8 +214,8 @@ class HairpinJob:
         raise ValueError(f"slot {slot} lies beyond the part")
 
 
-def fold_of(contig: int, starts: np.ndarray, ends: np.ndarray, folds: int) -> np.ndarray:
-    """The fold (uint8) of each hairpin of a contig of that number: neighbouring blocks of the genome take turns."""
+def fold_of(contig: int | np.ndarray, starts: np.ndarray, ends: np.ndarray, folds: int) -> np.ndarray:
+    """The fold (uint8) of each hairpin, given the number of its contig: neighbouring blocks of a genome take turns."""
     return ((contig + (starts + ends) // 2 // BLOCK) % folds).astype(np.uint8)
 
 

@@ -84,19 +84,16 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 
 def test_help_is_there_at_once() -> None:
-    """In processor seconds, the best of five, against those that typer and rich alone take on this machine."""
-
-    def seconds(program: str, *arguments: str) -> float:
-        best = 9.9
-        for _ in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        return best
-
-    least = seconds("import typer, rich.console, rich.panel, rich.table")
-    assert seconds("from mirscan.cli import main; main()", "--help") < 5 * least
+    """Measured in processor seconds, which other programs on the machine disturb less; the best of five."""
+    command = [sys.executable, "-c", "from mirscan.cli import main; main()", "--help"]
+    best = 9.9
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert "genome" in shown
+    assert best < 0.3
 
 
 def test_no_large_file() -> None:

@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from corpus import protocols, read_corpus, training_set
+from corpus import joined, protocols, read_corpus, training_set
 from cross_fit import judge, log, rows_of, scored
 
-from mirscan.adapt import findings_in, logits_of, refit, remember
+from mirscan.adapt import findings_in, last_layers, logits_of, refit, remember
 from mirscan.models import MODELS
 from mirscan.models.duplex import FOLDS
 from mirscan.train import best_weights
@@ -46,12 +46,11 @@ def main() -> None:
         contigs = [c for c, out in zip(corpus.contigs, held.contigs, strict=True) if out]
         found = [c.labelled.hairpins for c in contigs]
         folds = np.concatenate([fold_of(n, f.starts, f.ends, FOLDS) for n, f in enumerate(found)])
-        findings = np.concatenate([findings_in(tree, each) for each in found])
+        findings = findings_in(tree, joined(found))
         megabases = [sum((c.codes < 4).sum() for c in contigs) / 1e6 / FOLDS] * FOLDS
         learned = refit(tree, known, findings, folds, megabases, options.work / "learning", log=log)
-        shipped = {m: {"0": each["dense"]["1"], "1": each["dense"]["2"]} for m, each in tree["members"].items()}
         ends = np.cumsum([each.size for each in found])[:-1]
-        for label, layers in (("as trained", [{"members": shipped}] * FOLDS), ("adapted", learned.judgements)):
+        for label, layers in (("as trained", [last_layers(tree)] * FOLDS), ("adapted", learned.judgements)):
             logits = np.zeros(len(folds), dtype=np.float32)
             for fold, layer in enumerate(layers):
                 logits[folds == fold] = logits_of(layer, findings[folds == fold])

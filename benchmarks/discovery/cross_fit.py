@@ -170,7 +170,6 @@ def main() -> None:
                 found, residual = c.labelled.hairpins, SCALARS.index("energy_residual")
                 tables.setdefault("energy", {})[c.name] = -found.energies
                 tables.setdefault("energy residual", {})[c.name] = -found.scalars[:, residual]
-        tables = dict(sorted(tables.items(), key=lambda pair: pair[0] != ensemble))
     print("| set | ranked by | found by any call | AP (95 %) | max F1 | recall at 1 5 20 100 / Mb | antisense |")
     print("|---|---|---|---|---|---|---|")
     for label, table_of in tables.items():
