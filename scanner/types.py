@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:  # loaded where arrays are made: `mirscan --help` needs the errors alone
     import numpy as np
@@ -292,6 +292,31 @@ class Call:
     """Score and homology combined, in [0, 1]: ranks calls where it is asked for (`mirscan.annotation`)."""
 
 
+class Molecules(NamedTuple):
+    """Candidate precursors, or windows, one row each, of which the inputs of a model are made.
+
+    Attributes
+    ----------
+    codes : (B, L) uint8
+        5' to 3' from column 0 on; `mirscan.kernels.bases.ABSENT` beyond the end.
+    lengths : (B,) int64
+        Bases of each.
+    partners : (B, L) int16
+        Column of the base that each base pairs with; -1 where it is unpaired, and everywhere where nothing was folded.
+    energies : (B,) float32
+        kcal/mol of that structure; 0 where nothing was folded.
+    """
+
+    codes: np.ndarray
+    lengths: np.ndarray
+    partners: np.ndarray
+    energies: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> Molecules:
+        """Some of the rows: an index array, a mask or a slice."""
+        return Molecules(*(column[rows] for column in self))
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """One row of the model table: a variant is a row, not a file."""
@@ -307,6 +332,9 @@ class ModelSpec:
     unit: Literal["window", "hairpin"] = "window"
     task: Literal["precursor", "mirtron"] = "precursor"
     needs: frozenset[str] = frozenset()
+    """What `encode` reads beside the bases: ``fold`` for partners and energies."""
+    encode: Callable[[Molecules], tuple[np.ndarray, ...]] | None = None
+    """Molecules to the module's inputs, a row each; None where a window's codes are the input."""
     window: int = 100
     step: int = 20
     shapes: tuple[tuple[int, ...], ...] = ()
