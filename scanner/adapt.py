@@ -240,10 +240,7 @@ def learn(
         batch=256, epochs=4, learning_rate=3e-4, warmup=100, weight_decay=0.0, positive_share=0.3, epoch_size=DRAWS,
         seed=seed,
     )  # fmt: skip
-    return fit(
-        module, findings_cross_entropy, data, recipe, folder,
-        evaluate=lambda predict, epoch: {"done": float(epoch)}, better="done", log=lambda line: None, save_every=10**9,
-    )  # fmt: skip
+    return fit(module, findings_cross_entropy, data, recipe, folder, log=lambda line: None)
 
 
 def share_above(judgement: dict[str, Any], known: np.ndarray, background: np.ndarray, megabases: float) -> float:

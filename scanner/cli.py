@@ -48,6 +48,7 @@ MinContig = Annotated[int, typer.Option(help="Leave out contigs shorter than thi
 ContigAlias = Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")]
 SoftMask = Annotated[str, typer.Option(help="scan or skip lower-case bases")]
 Ambiguous = Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")]
+Folder = Annotated[str | None, typer.Option(help="What folds windows, where a model needs it: hairpins or viennarna")]
 Known = Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")]
 PartWindows = Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")]
@@ -68,6 +69,7 @@ def genome(
     model: Model = "duplex",
     weights: Weights = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="First fit the model's last layers to this genome")] = False,
+    folder: Folder = None,
     step: Step = None,
     regions: Regions = None,
     regions_file: RegionsFile = None,
@@ -97,14 +99,14 @@ def genome(
 
     The same command resumes a run that was stopped. With --shard many machines share a scan; `mirscan merge` ends it.
     """
-    _check_words(soft_mask, ambiguous, precision)
+    _check_words(soft_mask, ambiguous, precision, folder)
     from mirscan.options import Options
     from mirscan.run import run_file, scan_genome, scan_shard
 
     options = Options(
         output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
-        adapt=adapt, step=step, regions=tuple(regions or ()), regions_file=regions_file, exclude=tuple(exclude or ()),
-        min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
+        adapt=adapt, folder=folder, step=step, regions=tuple(regions or ()), regions_file=regions_file,
+        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
         ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
         min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
         rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
@@ -133,6 +135,7 @@ def plan(
     store: Annotated[str, typer.Option(help="Where the plan and later the scores go")],
     model: Model = "duplex",
     weights: Weights = None,
+    folder: Folder = None,
     step: Step = None,
     regions: Regions = None,
     regions_file: RegionsFile = None,
@@ -147,13 +150,13 @@ def plan(
     precision: Precision = None,
 ) -> None:
     """Fix what a scan computes and in how many parts, for shards to fill; they do it themselves where it is missing."""
-    _check_words(soft_mask, ambiguous, precision)
+    _check_words(soft_mask, ambiguous, precision, folder)
     from mirscan.options import Options
     from mirscan.run import plan_scan
 
     options = Options(
-        model=model, weights=weights, step=step, regions=tuple(regions or ()), regions_file=regions_file,
-        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias,
+        model=model, weights=weights, folder=folder, step=step, regions=tuple(regions or ()),
+        regions_file=regions_file, exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias,
         soft_mask=soft_mask, ambiguous=ambiguous, known=known, store=store,  # type: ignore[arg-type]
         part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -285,6 +288,30 @@ def evaluate(
 
 
 @app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="A model of `mirscan models`")],
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Candidate precursors (plain or gzip)")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Table: name, bases, score, energy, structure")],
+    weights: Weights = None,
+    folder: Annotated[str, typer.Option(help="What folds them, where a model needs it: viennarna or hairpins")] = (
+        "viennarna"
+    ),
+    devices: Devices = None,
+    threads: Threads = None,
+    precision: Precision = None,
+) -> None:
+    """Score candidate precursors, one by one."""
+    _one_of("folder", folder, ("viennarna", "hairpins"))
+    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    from mirscan.score import score_fasta
+
+    count = score_fasta(
+        model, fasta, output, weights=weights, folder=folder, precision=precision, devices=devices, threads=threads
+    )
+    log.info("%s: %s sequences scored by %s", output, f"{count:,}", model)
+
+
+@app.command()
 def models() -> None:
     """List the models, their weights and the figures they reached."""
     from mirscan.checkpoints.weights import registry
@@ -302,9 +329,14 @@ def models() -> None:
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="mire2e")],
-    stage: Annotated[str, typer.Option(help="structure, energy or classifier; weights joins the three")],
+    model: Annotated[str, typer.Argument(help="A model of `mirscan models`")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the training; an unfinished one resumes")],
+    data: Annotated[Path | None, typer.Option(help="Table with columns name, sequence, label (1 or 0)")] = None,
+    folder: Annotated[str, typer.Option(help="What folds the sequences: viennarna or hairpins")] = "viennarna",
+    seed: Annotated[int, typer.Option(help="Of the random weights and the order of examples, with --data")] = 0,
+    stage: Annotated[
+        str | None, typer.Option(help="mire2e: structure, energy or classifier; weights joins the three")
+    ] = None,
     precursors: Annotated[Path | None, typer.Option(help="FASTA of known precursors, named as in miRBase")] = None,
     genome: Annotated[list[Path] | None, typer.Option(help="Background FASTA; X.gff3 beside X.fa.gz is used")] = None,
     validation: Annotated[list[str] | None, typer.Option(help="Glob over STEM:CONTIG to hold out")] = None,
@@ -316,13 +348,30 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
     threads: Threads = None,
 ) -> None:
-    """Train a model from FASTA files: structure, energy, classifier, then `--stage weights`."""
+    """Train a published model on labelled sequences (--data), or mire2e on a genome, stage after stage.
+
+    mire2e: structure, energy, classifier, then `--stage weights`.
+    """
     from dataclasses import replace
+
+    _one_of("folder", folder, ("viennarna", "hairpins"))
+    if data is not None:
+        if stage or precursors or genome:
+            raise UsageError("--data: a model learns from a table or, in stages, from genomes; give one")
+        from mirscan.learn import train_file
+
+        written = train_file(
+            model, data, output, folder=folder, epochs=epochs, seed=seed, start=start, threads=threads, log=log.info
+        )
+        typer.echo(written)
+        return
 
     from mirscan.cascade import RECIPES, STAGES, assemble, train_stage
     from mirscan.devices import configure
     from mirscan.examples import Sources
 
+    if stage is None:
+        raise UsageError("give --data TABLE, or for mire2e --stage")
     _one_of("stage", stage, (*STAGES, "weights"))
     configure(threads)
     if stage == "weights":
@@ -428,7 +477,8 @@ def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> 
         raise UsageError(f"--{option} {value}: choose {', '.join(filter(None, allowed))}")
 
 
-def _check_words(soft_mask: str, ambiguous: str, precision: str | None) -> None:
+def _check_words(soft_mask: str, ambiguous: str, precision: str | None, folder: str | None) -> None:
+    _one_of("folder", folder, (None, "hairpins", "viennarna"))
     _one_of("soft-mask", soft_mask, ("scan", "skip"))
     _one_of("ambiguous", ambiguous, ("skip", "zero"))
     _one_of("precision", precision, (None, "float32", "bfloat16"))

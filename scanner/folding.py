@@ -122,25 +122,52 @@ class HairpinFolder:
         return [folded for chunk in chunks for folded in self._fold_chunk(chunk)]
 
     def _fold_chunk(self, sequences: list[str]) -> list[tuple[str, float]]:
-        # One contig of all sequences, so far apart that no stem-loop reaches from one to the next.
         lengths = np.array([len(sequence) for sequence in sequences])
-        span = max(5, min(self._span, int(lengths.max())))
-        starts = np.cumsum(lengths + span) - lengths
-        codes = np.full(int(starts[-1] + lengths[-1]), ABSENT, dtype=np.uint8)
-        for start, sequence in zip(starts, sequences, strict=True):
-            codes[start : start + len(sequence)] = encode(np.frombuffer(sequence.encode("ascii"), dtype=np.uint8))
-        scan = scan_hairpins(codes, turner_tables(), span)
-        best = np.array([s + scan.opened[s : s + n].argmin() for s, n in zip(starts, lengths, strict=True)])
-        found = np.flatnonzero(scan.opened[best] < 0)
-        spans = scan.lengths[best[found]]
-        partners = trace_hairpins(codes, turner_tables(), best[found], spans)
-        stems = dict(zip(found.tolist(), dot_brackets(partners, spans), strict=True))
-        folded = []
-        for k, length in enumerate(lengths):
-            stem = stems.get(k, "")
-            structure = "." * int(best[k] - starts[k]) + stem if stem else ""
-            folded.append((structure.ljust(int(length), "."), float(scan.opened[best[k]]) / 100))
-        return folded
+        codes = np.full((len(sequences), int(lengths.max())), ABSENT, dtype=np.uint8)
+        for row, sequence in zip(codes, sequences, strict=True):
+            row[: len(sequence)] = encode(np.frombuffer(sequence.encode("ascii"), dtype=np.uint8))
+        partners, energies = fold_stem_loops(codes, self._span)
+        return list(zip(dot_brackets(partners, lengths), energies.tolist(), strict=True))
+
+
+def fold_stem_loops(codes: np.ndarray, span: int = MAX_SPAN) -> tuple[np.ndarray, np.ndarray]:
+    """The best stem-loop of each row of bases, by the stem-loop kernel in one pass.
+
+    Parameters
+    ----------
+    codes : (B, L) uint8
+        `mirscan.kernels.bases.ABSENT` beyond the end of a row.
+    span : int
+        Longest stem-loop in bases.
+
+    Returns
+    -------
+    partners : (B, L) int16
+        Column of the base that each base pairs with; -1 where it is unpaired.
+    energies : (B,) float32
+        kcal/mol; 0 where a row has no stem-loop below 0.
+    """
+    rows, width = codes.shape
+    partners = np.full((rows, width), -1, dtype=np.int16)
+    energies = np.zeros(rows, dtype=np.float32)
+    if not rows or not width:
+        return partners, energies
+    # One contig of all rows, so far apart that no stem-loop reaches from one to the next.
+    span = max(5, min(span, width))
+    contig = np.full((rows, width + span), ABSENT, dtype=np.uint8)
+    contig[:, :width] = codes
+    scan = scan_hairpins(contig.reshape(-1), turner_tables(), span)
+    opened = scan.opened.reshape(rows, -1)[:, :width]
+    first = opened.argmin(axis=1)
+    energy = opened[np.arange(rows), first]
+    found = np.flatnonzero(energy < 0)
+    energies[found] = energy[found] / np.float32(100)
+    places = found * (width + span) + first[found]
+    lengths = scan.lengths[places]
+    traced = trace_hairpins(contig.reshape(-1), turner_tables(), places, lengths)
+    row, column = np.nonzero(traced >= 0)
+    partners[found[row], first[found][row] + column] = traced[row, column] + first[found][row]
+    return partners, energies
 
 
 def scan_contig(

@@ -103,10 +103,7 @@ def mine(
             data,
             recipe,
             folder / f"round{number + 1}",
-            evaluate=lambda predict, epoch: {"done": float(epoch)},  # the last epoch is taken, whatever it is like
-            better="done",
             log=log,
-            save_every=5000,
         )
         set_weights(module, tree)
         if number + 1 < len(rounds.epochs):

@@ -38,6 +38,7 @@ class Options:
     min_precision: float | None = None
     clade: str | None = None
     prevalence: float | None = None
+    folder: str | None = None
     known: Path | None = None
     annotate: bool = False
     store: str | None = None

@@ -124,6 +124,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: s
             "min_contig": options.min_contig,
         },
         known_digest=known_digest,
+        folder=(options.folder or "hairpins") if "fold" in spec.needs else "",
     )
 
 
@@ -133,6 +134,8 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
     if spec.task != "precursor":
         raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
     check_choice(options)
+    if options.folder and "fold" not in spec.needs:
+        raise UsageError(f"--folder: model {spec.name!r} is given no structures of windows; leave it out")
     if options.known and spec.unit != "hairpin":
         raise UsageError(f"--known: model {spec.name!r} scores windows; homology is of hairpins, see `mirscan models`")
     if options.annotate and not options.known:

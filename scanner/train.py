@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +30,13 @@ class Recipe:
     batch: int
     epochs: int
     learning_rate: float
-    warmup: int = 500
-    """Steps of linear warm-up; the rate then falls to zero along a cosine (AdamW)."""
+    warmup: int | None = 500
+    """Steps of linear warm-up; the rate then falls to zero along a cosine. None keeps it as it is."""
     weight_decay: float = 1e-4
-    clip: float = 1.0
+    clip: float | None = 1.0
     """Largest global norm of a gradient."""
+    optimiser: Literal["adamw", "radam"] = "adamw"
+    """AdamW is Adam where nothing decays; RAdam: Liu et al. 2020, arXiv 1908.03265."""
     dropout: bool = True
     positive_share: float | None = None
     """Class-balanced batches: this share of each batch is drawn from the positives; None takes all as they come."""
@@ -49,12 +51,12 @@ def fit(
     recipe: Recipe,
     folder: Path,
     *,
-    evaluate: Callable[[Callable[[Batch], np.ndarray], int], dict[str, float]],
-    better: str,
+    evaluate: Callable[[Callable[[Batch], np.ndarray], int], dict[str, float]] = lambda predict, epoch: {},
+    better: str | None = None,
     log: Callable[[str], None],
-    save_every: int = 300,
+    save_seconds: float = 60.0,
 ) -> dict[str, Any]:
-    """Train a module and return its best weights as a plain tree.
+    """Train a module and return its best weights, or its last ones, as a plain tree.
 
     Parameters
     ----------
@@ -66,7 +68,11 @@ def fit(
     folder : Path
         ``state`` (to resume from), ``best`` and ``log.jsonl`` are kept here.
     evaluate : callable
-        Given ``predict`` and the epoch, returns validation figures; ``better`` names the one to maximise.
+        Given ``predict`` and the epoch, returns validation figures.
+    better : str, optional
+        The figure whose highest value tells which weights are taken; without one it is the last ones.
+    save_seconds : float
+        How often the state is saved at most: what a killed run loses.
     """
     # ------------------------------------------------------------------ devices: data parallel over accelerators
     # The cores of a CPU share one matrix product instead: XLA's CPU collectives abort when a busy machine keeps
@@ -88,8 +94,7 @@ def fit(
     size = recipe.epoch_size or len(next(iter(data.values())))
     steps = max(1, size // recipe.batch)
     total = steps * recipe.epochs
-    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, min(recipe.warmup, total // 2), total)
-    optimiser = optax.chain(optax.clip_by_global_norm(recipe.clip), optax.adamw(rate, weight_decay=recipe.weight_decay))
+    optimiser = _optimiser(recipe, total)
     state = (params, stats, optimiser.init(params), rest)
 
     @jax.jit
@@ -130,6 +135,7 @@ def fit(
 
     # ------------------------------------------------------------------ epochs
     started, before, losses = time.time(), done, []
+    saved_at = started
     for epoch in range(done // steps, recipe.epochs):
         order = _order(data, recipe, epoch, size)
         for number in range(done - epoch * steps, steps):
@@ -138,21 +144,37 @@ def fit(
             state, value = step(state, batch, done)
             losses.append(value)
             done += 1
-            if done % save_every == 0 and done % steps:
-                recent = float(np.mean(jax.device_get(losses[-save_every:])))
+            if done % steps and time.time() - saved_at >= save_seconds:
+                recent = float(np.mean(jax.device_get(losses[-100:])))
                 speed = (done - before) * recipe.batch / (time.time() - started)
                 log(f"step {done}/{total} loss {recent:.5f} {speed:.0f} rows/s")
                 keep("state", done=done, best=best)
+                saved_at = time.time()
         figures = evaluate(predictor(graph, state, rest), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
         with open(folder / "log.jsonl", "a") as lines:
             lines.write(json.dumps(entry) + "\n")
         log(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
-        if figures[better] > best:
+        if better is not None and figures[better] > best:
             best = figures[better]
             keep("best", figures=entry)
-        keep("state", done=done, best=best)
+        if better is not None or done == total or time.time() - saved_at >= save_seconds:
+            keep("state", done=done, best=best)
+            saved_at = time.time()
+    if better is None and not (folder / "best").is_dir():
+        keep("best", figures={})
     return best_weights(folder)
+
+
+def _optimiser(recipe: Recipe, total: int) -> optax.GradientTransformation:
+    """The optimiser of a recipe for so many steps."""
+    rate: Any = recipe.learning_rate
+    if recipe.warmup is not None:
+        rate = optax.warmup_cosine_decay_schedule(0.0, rate, min(recipe.warmup, total // 2), total)
+    clip = optax.identity() if recipe.clip is None else optax.clip_by_global_norm(recipe.clip)
+    if recipe.optimiser == "radam":
+        return optax.chain(clip, optax.add_decayed_weights(recipe.weight_decay), optax.radam(rate))
+    return optax.chain(clip, optax.adamw(rate, weight_decay=recipe.weight_decay))
 
 
 def best_weights(folder: Path) -> dict[str, Any]:
@@ -276,6 +298,35 @@ def weighted_cross_entropy(
     logits = module(altered(batch["duplexes"], batch["draw"], swapped, changed), batch["scalars"])
     losses = optax.sigmoid_binary_cross_entropy(logits, batch["positive"].astype(jnp.float32))
     return jnp.sum(losses * batch["weight"]) / jnp.sum(batch["weight"])
+
+
+def inputs_of(batch: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The inputs of a model of molecules in a batch: ``input0``, ``input1`` and so on."""
+    return tuple(batch[f"input{number}"] for number in range(sum(name.startswith("input") for name in batch)))
+
+
+def class_cross_entropy(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Cross entropy of the softmax of two logits a molecule, column 1 being positive, counted by ``weight``.
+
+    It is also Keras' binary cross entropy over both outputs of a softmax, whose two terms are equal.
+    """
+    logits = module(*inputs_of(batch))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["positive"].astype(jnp.int32))
+    return jnp.mean(losses * batch["weight"])
+
+
+def class_squared_error(module: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    """Squared error of two sigmoid outputs against 0 and 1, as deepMiRGene 2016 is trained (section 3.3)."""
+    found = jax.nn.sigmoid(module(*inputs_of(batch)))
+    wanted = jnp.stack([~batch["positive"], batch["positive"]], axis=1).astype(jnp.float32)
+    return jnp.mean(jnp.mean((found - wanted) ** 2, axis=1) * batch["weight"])
+
+
+def class_focal_loss(module: Any, batch: dict[str, jax.Array], gamma: float = 2.0) -> jax.Array:
+    """Focal loss (Lin et al. 2017, eq. 4) of one logit a molecule, counted by ``weight``."""
+    logits = module(*inputs_of(batch))
+    log = jax.nn.log_sigmoid(jnp.where(batch["positive"], logits, -logits))
+    return -jnp.mean((1 - jnp.exp(log)) ** gamma * log * batch["weight"])
 
 
 def findings_cross_entropy(module: Any, batch: dict[str, jax.Array]) -> jax.Array:

@@ -175,6 +175,8 @@ class Plan:
     format_version: int = 2
     known_digest: str = ""
     """Of the known precursors that hairpins were compared with; empty without."""
+    folder: str = ""
+    """What folded the windows of a model that needs structures: ``hairpins`` or ``viennarna``; else empty."""
 
     @cached_property
     def offsets(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from mirscan.kernels.clusters import best_neighbours, lift, logit, probability
 from mirscan.kernels.homology import Words, similarity
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
+from mirscan.molecules import RowFolder, row_folder, window_inputs
 from mirscan.types import STRANDS, ModelSpec, Plan, Segment
 
 STRETCH = 1 << 13
@@ -57,12 +58,16 @@ class Job(Protocol):
 
 
 class WindowJob:
-    """Both strands of every scorable window; a slot is a place in the flattened (windows, strands) scores."""
+    """Both strands of every scorable window; a slot is a place in the flattened (windows, strands) scores.
+
+    ``fold`` folds the windows of a model that needs it.
+    """
 
     resumable = True
 
-    def __init__(self, plan: Plan, genome: Genome, part: int) -> None:
+    def __init__(self, plan: Plan, genome: Genome, part: int, spec: ModelSpec, fold: RowFolder | None) -> None:
         self.plan, self.genome, self.part = plan, genome, part
+        self.spec, self.fold = spec, fold
         self.first, self.end = plan.bounds(part)
         self.slots = 2 * (self.end - self.first)
 
@@ -88,11 +93,12 @@ class WindowJob:
                     slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
                     whole = held - held % rows
                     for begin in range(0, whole, rows):
-                        yield slots[begin : begin + rows], (codes[begin : begin + rows],)
+                        chosen = slice(begin, begin + rows)
+                        yield slots[chosen], window_inputs(self.spec, codes[chosen], self.fold)
                     pending, held = [(slots[whole:], codes[whole:])], held - whole
         if held:
             slots, codes = (np.concatenate(arrays) for arrays in zip(*pending, strict=True))
-            yield slots, (codes,)
+            yield slots, window_inputs(self.spec, codes, self.fold)
 
     def finish(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """See `Job.finish`."""
@@ -227,8 +233,9 @@ def jobs(
     Hairpins are compared with the known precursors of ``words``, which changes no score.
     """
     if spec.unit == "window":
+        fold = row_folder(spec, plan.folder, threads)
         for part in parts:
-            yield WindowJob(plan, genome, part)
+            yield WindowJob(plan, genome, part, spec, fold)
         return
     parts = list(parts)
     if not parts:

@@ -53,7 +53,9 @@ def run(folder: Path, data: dict[str, np.ndarray], recipe: Recipe, stop_after: i
         return {"fit": -float(np.mean((predict({"x": data["x"]}) - data["target"]) ** 2))}
 
     module = Toy(nnx.Rngs(0))
-    return fit(module, loss, data, recipe, folder, evaluate=evaluate, better="fit", log=lambda line: None, save_every=7)
+    return fit(
+        module, loss, data, recipe, folder, evaluate=evaluate, better="fit", log=lambda line: None, save_seconds=0
+    )
 
 
 def leaves(tree: Any) -> list[np.ndarray]:
@@ -96,7 +98,7 @@ def test_balanced_batches_hold_the_share(tmp_path: Path) -> None:
     data = toy_data()
     module = Toy(nnx.Rngs(0))
     recipe = replace(RECIPE, epochs=1, positive_share=0.25, epoch_size=320)
-    fit(module, spy, data, recipe, tmp_path / "r", evaluate=lambda p, e: {"f": 0.0}, better="f", log=lambda line: None)
+    fit(module, spy, data, recipe, tmp_path / "r", log=lambda line: None)
     assert seen == [8] * 10
 
 
