@@ -1,4 +1,4 @@
-"""The best other hairpin near each hairpin: precursors come in clusters that are transcribed together."""
+"""What lies near a hairpin: another precursor, since they come in clusters, or worn copies of it, since repeats do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ WORD = 8
 RELATED = 0.08
 """Share of its words above which a hairpin is taken for a copy of its neighbour. Two unrelated hairpins share a
 thousandth; two of one family of precursors, which share little more than the mature sequence, about this much."""
+COPIED = 9
+"""Bases of the words whose copies nearby are looked for: in 4 kb one turns up by chance in thirty times."""
+CHANCE = 0.05
+"""Share of a hairpin's words that is found again nearby by chance."""
 DOUBT = 7.0
 """Logit at which a neighbour is as likely a precursor as not; negatives are far rarer in training than in a genome."""
 
@@ -80,6 +84,69 @@ def _stamp_words(
             count += 1
             shared += among[word] == sought
     return count, shared
+
+
+@kernel()
+def copied_nearby(starts: np.ndarray, ends: np.ndarray, codes: np.ndarray, reach: int) -> np.ndarray:
+    """Share of the words of each hairpin that are found again nearby, on either strand.
+
+    Tandem repeats and inverted ones fold as well as precursors do, and age into something that looks like them.
+
+    Parameters
+    ----------
+    starts, ends : (H,) int64
+        0-based half-open.
+    codes : (n,) uint8
+        The bases that ``starts`` and ``ends`` count, plus strand; ``reach`` bases around every hairpin are needed,
+        unless the contig ends there.
+    reach : int
+        How far before its start and behind its end a copy may lie, bases.
+
+    Returns
+    -------
+    (H,) float32
+        0 to 1; 0 for a hairpin without a word.
+    """
+    count = len(codes) - COPIED + 1
+    words = np.full((2, max(count, 0)), -1, dtype=np.int32)
+    forward, backward, run = 0, 0, 0
+    for i in range(len(codes)):
+        forward = ((forward << 2) | codes[i]) & ((1 << (2 * COPIED)) - 1)
+        backward = (backward >> 2) | (((3 - codes[i]) & 3) << (2 * (COPIED - 1)))
+        run = run + 1 if codes[i] < 4 else 0
+        if run >= COPIED:
+            words[0, i - COPIED + 1], words[1, i - COPIED + 1] = forward, backward
+    holder = np.full(1 << (2 * COPIED), -1, dtype=np.int32)  # twice the last hairpin with a word, plus 1 if found again
+    share = np.zeros(len(starts), dtype=np.float32)
+    for h in range(len(starts)):
+        first, last = starts[h], ends[h] - COPIED + 1
+        for i in range(first, last):
+            if words[0, i] >= 0:
+                holder[words[0, i]] = holder[words[1, i]] = 2 * h
+        for i in range(max(0, first - reach), min(count, ends[h] + reach - COPIED + 1)):
+            if (i + COPIED <= first or i >= ends[h]) and words[0, i] >= 0 and holder[words[0, i]] == 2 * h:
+                holder[words[0, i]] = 2 * h + 1
+        mine, again = 0, 0
+        for i in range(first, last):
+            if words[0, i] >= 0:
+                mine += 1
+                again += holder[words[0, i]] == 2 * h + 1 or holder[words[1, i]] == 2 * h + 1
+        share[h] = again / max(mine, 1)
+    return share
+
+
+def lower(logits: np.ndarray, copied: np.ndarray, weight: float) -> np.ndarray:
+    """Logits (float32) of hairpins with their copies nearby counted against them.
+
+    Parameters
+    ----------
+    logits : (H,) float32
+    copied : (H,) float32
+        From `copied_nearby`.
+    weight : float
+        What a hairpin loses that is copied as a whole.
+    """
+    return (logits - np.float32(weight) * np.maximum(copied - np.float32(CHANCE), np.float32(0))).astype(np.float32)
 
 
 def lift(logits: np.ndarray, neighbours: np.ndarray, odds: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from mirscan.models import find_model, set_weights
 from mirscan.molecules import LONGEST, fold_once, molecules_of
 from mirscan.recipes import Published, published
 from mirscan.train import Batch, fit
-from mirscan.types import InputError, ModelSpec, Molecules
+from mirscan.types import InputError, ModelSpec, UsageError
 
 LABELS = {"1": True, "0": False}
 COLUMNS = ("name", "sequence", "label")
@@ -72,7 +72,7 @@ def read_labelled(path: Path) -> Labelled:
 
 def learn(
     spec: ModelSpec,
-    molecules: Molecules,
+    inputs: tuple[np.ndarray, ...],
     positive: np.ndarray,
     training: Published,
     folder: Path,
@@ -84,26 +84,25 @@ def learn(
 
     Parameters
     ----------
+    inputs : tuple of arrays
+        As the model's row encodes molecules.
     positive : (B,) bool
     """
-    if spec.encode is None:
-        raise ValueError(f"model {spec.name!r} is not trained on molecules")
     generator = np.random.default_rng(training.recipe.seed)
     aside = np.zeros(len(positive), dtype=bool)
     if training.validation:
         for kind in (True, False):  # as many of each kind, whatever the order of the table
             rows = generator.permutation(np.flatnonzero(positive == kind))
             aside[rows[: max(1, round(training.validation * len(rows)))]] = True
-    held = molecules.take(aside)
+    held = named(tuple(column[aside] for column in inputs))
     module = spec.build(rngs=nnx.Rngs(training.recipe.seed))
     if start is not None:
         set_weights(module, start)
 
     def evaluate(predict: Callable[[Batch], np.ndarray], epoch: int) -> dict[str, float]:
-        found = predict(named(spec.encode(held)))  # type: ignore[misc]
-        return {"average_precision": average_precision(positive[aside], np.asarray(spec.score(found)))}
+        return {"average_precision": average_precision(positive[aside], np.asarray(spec.score(predict(held))))}
 
-    data = named(spec.encode(molecules.take(~aside))) | examples(positive[~aside], training.balanced)
+    data = named(tuple(column[~aside] for column in inputs)) | examples(positive[~aside], training.balanced)
     chosen: dict[str, Any] = {"evaluate": evaluate, "better": "average_precision"} if training.validation else {}
     return fit(module, training.loss, data, training.recipe, folder, log=log, **chosen)
 
@@ -154,7 +153,10 @@ def train_file(
         molecules = molecules_of(labelled.texts)
     log(f"{name}: {int(labelled.positive.sum())} positives, {int((~labelled.positive).sum())} negatives")
     begin = None if start is None else weights.restore(start)
-    tree = learn(spec, molecules, labelled.positive, training, output / "training", log=log, start=begin)
+    if spec.encode is None:
+        raise UsageError(f"model {name!r} does not learn from a table")
+    inputs = spec.encode(molecules)
+    tree = learn(spec, inputs, labelled.positive, training, output / "training", log=log, start=begin)
     about = {"model": name, "seed": seed, "examples": len(labelled.texts), "epochs": training.recipe.epochs}
     weights.save(output / "weights", tree, about)
     return output / "weights"

@@ -345,6 +345,8 @@ class ModelSpec:
     """Whether its time goes into matrix products wide enough that a CPU's bfloat16 instructions pay."""
     neighbour: float = 0.0
     """Of a hairpin model: what a precursor nearby multiplies the odds of a hairpin by; 0 leaves neighbours out."""
+    copied: float = 0.0
+    """Of a hairpin model: what a hairpin's log-odds lose if all of it is copied nearby, as in tandem repeats."""
     folds: int = 0
     """Of a hairpin model adapted to a genome: parts of the genome that have last layers of their own. The module's
     third input is then each hairpin's fold (uint8)."""

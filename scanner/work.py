@@ -10,9 +10,9 @@ import numpy as np
 from mirscan.copies import Copies, count_copies
 from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome
-from mirscan.hairpins import MARGIN, PIECE, SCALARS, Hairpins, find_hairpins, in_order
+from mirscan.hairpins import MARGIN, PIECE, SCALARS, SPAN, Hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
-from mirscan.kernels.clusters import best_neighbours, lift, logit, probability
+from mirscan.kernels.clusters import best_neighbours, copied_nearby, lift, logit, lower, probability
 from mirscan.kernels.homology import Words, similarity
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
@@ -25,6 +25,8 @@ COMPARED = 1 << 12
 """Hairpins that a thread compares with known precursors at a time."""
 REACH = 1000
 """How far from a hairpin its best neighbour may lie, centre to centre, in bases: most clusters are denser than that."""
+COPIES_REACH = 2000
+"""How far from a hairpin copies of it count against it, in bases."""
 BLOCK = 250_000
 """Bases of a genome that are in one fold: many times a cluster of precursors."""
 HAIRPIN = np.dtype([
@@ -129,7 +131,7 @@ class _Stretch(NamedTuple):
 class HairpinJob:
     """Every hairpin that can belong to a window of the part, and their neighbours; a slot is a hairpin.
 
-    ``spec`` tells what the best hairpin nearby counts, and into how many folds the genome falls.
+    ``spec`` tells what copies and the best hairpin nearby count, and into how many folds the genome falls.
     """
 
     resumable = False
@@ -145,7 +147,7 @@ class HairpinJob:
         words: Words | None = None,
     ) -> None:
         self.plan, self.part = plan, part
-        self.neighbour, self.folds = spec.neighbour, spec.folds
+        self.spec, self.folds = spec, spec.folds
         self.stretches = [
             _stretch(plan, genome, piece, threads, copies, words) for piece in plan.pieces(*plan.bounds(part))
         ]
@@ -200,14 +202,12 @@ class HairpinJob:
         return np.concatenate(scores), np.concatenate(tables)
 
     def _lifted(self, stretch: _Stretch, scores: np.ndarray) -> np.ndarray:
-        """Scores (float32) of hairpins with that of their best neighbour counted in."""
-        if not self.neighbour:
-            return scores
+        """Scores (float32) of hairpins with what lies near them counted in."""
         found = stretch.found
-        logits = logit(scores)
         starts, ends = found.starts - stretch.low, found.ends - stretch.low
-        near = best_neighbours(starts, ends, found.minus, logits, REACH, stretch.codes)
-        return np.where(near > 0, probability(lift(logits, near, self.neighbour)), scores)
+        alone = logit(scores)
+        logits = in_place(alone, starts, ends, found.minus, stretch.codes, self.spec)
+        return np.where(logits == alone, scores, probability(logits))
 
     def place(self, slot: int) -> str:
         """See `Job.place`."""
@@ -218,6 +218,27 @@ class HairpinJob:
                 return f"the hairpin {name}:{start + 1}-{end} ({STRANDS[int(minus)]})"
             slot -= stretch.found.size
         raise ValueError(f"slot {slot} lies beyond the part")
+
+
+def in_place(
+    logits: np.ndarray, starts: np.ndarray, ends: np.ndarray, minus: np.ndarray, codes: np.ndarray, spec: ModelSpec
+) -> np.ndarray:
+    """Logits (float32) of hairpins as a scan ranks them: copies nearby count against them, a good neighbour for them.
+
+    Parameters
+    ----------
+    logits : (H,) float32
+        What the model gives them.
+    starts, ends, minus : (H,)
+        Their places, in the order of centres.
+    codes : (n,) uint8
+        The bases that ``starts`` and ``ends`` count.
+    """
+    if spec.copied:
+        logits = lower(logits, copied_nearby(starts, ends, codes, COPIES_REACH), spec.copied)
+    if spec.neighbour:
+        logits = lift(logits, best_neighbours(starts, ends, minus, logits, REACH, codes), spec.neighbour)
+    return logits
 
 
 def fold_of(contig: int | np.ndarray, starts: np.ndarray, ends: np.ndarray, folds: int) -> np.ndarray:
@@ -262,7 +283,8 @@ def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: C
     length = plan.contigs[piece.contig].length
     starts = plan.grid.starts(length, piece.first, piece.count)
     first, last = max(0, int(starts[0]) - REACH), min(length, int(starts[-1]) + plan.grid.window + REACH)
-    low, high = max(0, first - MARGIN), min(length, last + MARGIN)
+    around = max(MARGIN, SPAN + COPIES_REACH)
+    low, high = max(0, first - around), min(length, last + around)
     codes = genome.codes(piece.contig, low, high)
     good = scorable(codes, starts - low, plan.grid.window, _limit(plan))
     tables = turner_tables()

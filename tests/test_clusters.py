@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from mirscan.kernels.bases import reverse_complement
-from mirscan.kernels.clusters import DOUBT, RELATED, WORD, best_neighbours, lift, logit, probability
+from mirscan.kernels.clusters import (
+    CHANCE,
+    COPIED,
+    DOUBT,
+    RELATED,
+    WORD,
+    best_neighbours,
+    copied_nearby,
+    lift,
+    logit,
+    lower,
+    probability,
+)
 
 
 def hairpins(seed: int, count: int = 300) -> tuple[np.ndarray, ...]:
@@ -59,6 +71,33 @@ def test_neighbours_on_the_other_strand_of_the_other_strand() -> None:
     other = reverse_complement(codes)
     turned = best_neighbours(30_000 - ends[order], 30_000 - starts[order], ~minus[order], logits[order], 800, other)
     np.testing.assert_array_equal(turned, found[order])
+
+
+@pytest.mark.parametrize("reach", [0, 150, 2000])
+def test_copies_nearby_by_definition(reach: int) -> None:
+    starts, ends, _, _ = hairpins(reach, 60)
+    starts[0], ends[0] = 5, 9  # shorter than a word
+    codes = repetitive(reach)
+
+    def words(first: int, last: int) -> list[tuple[int, ...]]:
+        each = (tuple(codes[i : i + COPIED].tolist()) for i in range(max(first, 0), min(last, len(codes)) - COPIED + 1))
+        return [word for word in each if max(word) < 4]
+
+    found = copied_nearby(starts, ends, codes, reach)
+    for h, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        near = {*words(start - reach, start), *words(end, end + reach)}
+        near |= {tuple(3 - base for base in reversed(word)) for word in near}
+        mine = words(start, end)
+        assert found[h] == np.float32(sum(word in near for word in mine) / max(len(mine), 1))
+    assert (found.max() > 0.5) == (reach > 0)
+    turned = copied_nearby(len(codes) - ends, len(codes) - starts, reverse_complement(codes), reach)
+    np.testing.assert_array_equal(turned, found)
+
+
+def test_copies_beyond_chance_count_against_a_hairpin() -> None:
+    logits = np.array([1.0, 1.0, -3.0], dtype=np.float32)
+    lowered = lower(logits, np.array([0.0, CHANCE, 1.0], np.float32), 6.0)
+    np.testing.assert_allclose(lowered, [1, 1, -3 - 6 * (1 - CHANCE)], rtol=1e-6)
 
 
 def test_a_neighbour_counts_by_the_chance_that_it_is_one() -> None:

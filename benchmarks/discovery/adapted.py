@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["clade-worm", "clade-human"])
     options = parser.parse_args()
     corpus = read_corpus(options.data, options.work)
-    neighbour = MODELS["duplex"].neighbour
+    spec = MODELS["duplex"]
     print("| set | ranked by | found by any call | AP (95 %) | max F1 | recall at 1 5 20 100 / Mb | antisense |")
     print("|---|---|---|---|---|---|---|")
     for name, held in (protocols(corpus, "all") | protocols(corpus, "clade")).items():
@@ -54,9 +54,7 @@ def main() -> None:
             logits = np.zeros(len(folds), dtype=np.float32)
             for fold, layer in enumerate(layers):
                 logits[folds == fold] = logits_of(layer, findings[folds == fold])
-            tables = {
-                c.name: scored(c, [mine], neighbour) for c, mine in zip(contigs, np.split(logits, ends), strict=True)
-            }
+            tables = {c.name: scored(c, [mine], spec) for c, mine in zip(contigs, np.split(logits, ends), strict=True)}
             print("\n".join(rows_of(f"{name}, {label}", judge(corpus, tables))), flush=True)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from mirscan.adapt import PRECURSORS, remember
 from mirscan.checkpoints import weights as checkpoints
 from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.hairpins import SCALARS, Hairpins
-from mirscan.kernels.clusters import best_neighbours, lift
 from mirscan.mine import Rounds, mine, score_hairpins
 from mirscan.models import MODELS, set_weights
-from mirscan.work import REACH
+from mirscan.types import ModelSpec
+from mirscan.work import in_place
 
 SETS = {
     "worm": ("cel_",),
@@ -42,10 +42,10 @@ SETS = {
 """What is judged together: contigs, or all contigs of genomes."""
 
 
-def scored(contig: Contig, logits: list[np.ndarray], neighbour: float) -> np.ndarray:
-    """Logits of the hairpins of a contig as a scan ranks them: the mean of the networks, neighbours counted in."""
+def scored(contig: Contig, logits: list[np.ndarray], spec: ModelSpec) -> np.ndarray:
+    """Logits of the hairpins of a contig as a scan ranks them: the mean of the networks, what is near counted in."""
     found, mean = contig.labelled.hairpins, np.mean(logits, axis=0, dtype=np.float32)
-    return lift(mean, best_neighbours(found.starts, found.ends, found.minus, mean, REACH, contig.codes), neighbour)
+    return in_place(mean, found.starts, found.ends, found.minus, contig.codes, spec)
 
 
 def places(contigs: list[Contig]) -> tuple[Places, Places, float]:
@@ -156,15 +156,17 @@ def main() -> None:
             with np.load(kept) as saved:
                 for c in contigs:
                     logits[c.name].append(saved[c.name])
-                    alone[c.name] = scored(c, [saved[c.name]], spec.neighbour)
-        joint = {c.name: scored(c, logits[c.name], spec.neighbour) for c in contigs}
+                    alone[c.name] = scored(c, [saved[c.name]], spec)
+        joint = {c.name: scored(c, logits[c.name], spec) for c in contigs}
         tables[ensemble] |= joint
         (home / name).mkdir(parents=True, exist_ok=True)
         np.savez(home / name / "scores.npz", **joint)  # type: ignore[arg-type]
         log("\n".join([name, *rows_of(ensemble, judge(corpus, joint))]))
         if options.yardsticks:
-            plain = tables.setdefault("the same without neighbours", {})
-            plain |= {c.name: scored(c, logits[c.name], 0.0) for c in contigs}
+            for label, change in (("neighbours", {"neighbour": 0.0}), ("copies nearby", {"copied": 0.0})):
+                without = replace(spec, **change)
+                rows = {c.name: scored(c, logits[c.name], without) for c in contigs}
+                tables.setdefault(f"the same without {label}", {}).update(rows)
             tables.setdefault("gradient boosting", {}).update(boosting(training, contigs))
             for c in contigs:
                 found, residual = c.labelled.hairpins, SCALARS.index("energy_residual")

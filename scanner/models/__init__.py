@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from mirscan.checkpoints import weights
-from mirscan.models import duplex, mire2e
+from mirscan.models import cnn_lstm, deepmir_seq, duplex, mirdnn, mire2e, mirtron_cnn
 from mirscan.types import InputError, ModelSpec
 
-MODELS: dict[str, ModelSpec] = {**mire2e.MODELS, **duplex.MODELS}
+FAMILIES = (duplex, mire2e, mirdnn, deepmir_seq, cnn_lstm, mirtron_cnn)
+MODELS: dict[str, ModelSpec] = {name: row for family in FAMILIES for name, row in family.MODELS.items()}
 
 
 def find_model(name: str) -> ModelSpec:

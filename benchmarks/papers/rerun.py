@@ -1,0 +1,104 @@
+"""Train a published model on a published set, and score others with it; each run is kept and made once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from figures import figures
+from flax import nnx
+
+from mirscan.learn import examples, learn, named
+from mirscan.models import MODELS, set_weights
+from mirscan.molecules import fold_once, molecules_of
+from mirscan.recipes import Published, published
+from mirscan.train import fit, runner
+from mirscan.types import ModelSpec
+
+
+class Examples(NamedTuple):
+    """Inputs of a model and their classes."""
+
+    inputs: tuple[np.ndarray, ...]
+    positive: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Some of them."""
+        return Examples(tuple(column[rows] for column in self.inputs), self.positive[rows])
+
+
+def encoded(spec: ModelSpec, texts: list[str], positive: np.ndarray, folds: Path) -> Examples:
+    """Sequences as a model reads them; ViennaRNA's structures are kept in ``folds``."""
+    assert spec.encode is not None
+    cores = len(os.sched_getaffinity(0))
+    molecules = fold_once(texts, folds, processes=cores) if "fold" in spec.needs else molecules_of(texts)
+    return Examples(spec.encode(molecules), positive)
+
+
+def recipe_of(name: str, seed: int, epochs: int | None = None) -> Published:
+    """The published training with a seed, and with other epochs where they are given."""
+    training = published(name)
+    recipe = replace(training.recipe, seed=seed, epochs=epochs or training.recipe.epochs)
+    return replace(training, recipe=recipe)
+
+
+def rerun(
+    name: str, training: Published, learned: Examples, judged: Mapping[str, Examples], home: Path
+) -> dict[str, np.ndarray]:
+    """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``."""
+    kept = home / "scores.npz"
+    if not kept.is_file():
+        spec, began = MODELS[name], time.time()
+        tree = learn(spec, *learned, training, home, log=lambda line: None)
+        module = spec.build(rngs=nnx.Rngs(0))
+        set_weights(module, tree)
+        module.eval()
+        predict = runner(module, 128)
+        scores = {key: np.asarray(spec.score(predict(named(some.inputs)))) for key, some in judged.items()}
+        np.savez(kept, seconds=time.time() - began, **scores)  # type: ignore[arg-type]
+    with np.load(kept) as saved:
+        return {key: saved[key] for key in judged}
+
+
+def seconds_an_epoch(name: str, learned: Examples, home: Path, steps: int = 4) -> float:
+    """Time of an epoch by the published recipe, from a few steps after the first epoch has compiled them."""
+    training, marks = published(name), []
+    recipe = replace(training.recipe, epochs=2, epoch_size=steps * training.recipe.batch)
+    data = named(learned.inputs) | examples(learned.positive, training.balanced)
+
+    def mark(predict: object, epoch: int) -> dict[str, float]:
+        marks.append(time.perf_counter())
+        return {}
+
+    module = MODELS[name].build(rngs=nnx.Rngs(0))
+    fit(module, training.loss, data, recipe, home, evaluate=mark, log=lambda line: None)
+    return (marks[1] - marks[0]) / steps * max(1, len(learned.positive) // training.recipe.batch)
+
+
+def cross_validate(name: str, training: Published, some: Examples, folds: np.ndarray, home: Path) -> dict[str, float]:
+    """Figures of each fold by a model trained on the others, and their mean."""
+    each = []
+    for fold in np.unique(folds):
+        held = folds == fold
+        scores = rerun(name, training, some.take(folds != fold), {"held": some.take(held)}, home / f"fold{fold}")
+        each.append(figures(some.positive[held], scores["held"]))
+    return {key: float(np.mean([run[key] for run in each])) for key in each[0]}
+
+
+def cost_table(rows: Mapping[str, Examples], runs: int, home: Path) -> list[str]:
+    """What training each row costs: seconds an epoch, times epochs, times how often it is trained."""
+    lines = ["| model | examples | seconds an epoch | epochs | trainings | core-minutes |", "|---|---|---|---|---|---|"]
+    for name, learned in rows.items():
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            seconds = seconds_an_epoch(name, learned, Path(folder))
+        epochs = published(name).recipe.epochs
+        minutes = seconds * epochs * runs / 60
+        cells = [name, f"{len(learned.positive):,}", f"{seconds:.2f}", epochs, runs, f"{minutes:.1f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines

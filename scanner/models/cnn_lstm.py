@@ -1,0 +1,118 @@
+"""Mirtron or canonical precursor: three convolutions over the one-hot sequence, an LSTM, two dense layers.
+
+Tasdelen & Sen 2021; written from Table 3 and the text, for there is no code. A molecule is one step of the LSTM's time
+(the table leaves the number open, and the data have no other), so nothing recurs.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from mirscan.kernels.bases import ABSENT
+from mirscan.models.layers import Precision, one_hot, product
+from mirscan.types import ModelSpec, Molecules
+
+LENGTH = 164
+"""Bases that the network reads: the longest molecule of the published data."""
+HEIGHT, WIDTH = 6, 4
+"""Kernel of the convolutions: bases, and letters of the one-hot code."""
+FILTERS, UNITS = 128, 100
+
+
+def encode(molecules: Molecules) -> tuple[np.ndarray]:
+    """Codes (B, 164) uint8 of the first 164 bases, `ABSENT` beyond the 3' end.
+
+    Ambiguous bases are zeros to the network, as absent ones are: the published padding is the letter N.
+    """
+    codes = molecules.codes[:, :LENGTH]
+    return (np.pad(codes, ((0, 0), (0, LENGTH - codes.shape[1])), constant_values=ABSENT),)
+
+
+class Halving(nnx.Module):
+    """Convolution of 6 x 4 at every second row and column, 'same' padding, ReLU.
+
+    Where the input has two columns, only the two middle columns of a kernel meet anything but padding, and where it has
+    one, only the second: the others are parameters that never matter, and are left out of the product.
+    """
+
+    def __init__(self, inputs: int, *, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.precision = precision
+        shape = (HEIGHT, WIDTH, inputs, FILTERS)
+        self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
+        self.bias = nnx.Param(jnp.zeros(FILTERS))
+
+    def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H2 W2 O"]:
+        dtype = self.precision.activations
+        (rows, above, below), (columns, before, behind) = _same(x.shape[1], HEIGHT), _same(x.shape[2], WIDTH)
+        edge = jnp.pad(x.astype(dtype), ((0, 0), (above, below), (before, behind), (0, 0)))
+        used = [tap for tap in range(WIDTH) if any(0 <= 2 * c + tap - before < x.shape[2] for c in range(columns))]
+        patches = [
+            edge[:, row : row + 2 * rows - 1 : 2, column : column + 2 * columns - 1 : 2]
+            for row in range(HEIGHT)
+            for column in used
+        ]
+        weight = self.kernel[...][:, used[0] : used[-1] + 1].reshape(-1, FILTERS).astype(dtype)
+        sums = product(jnp.concatenate(patches, axis=3).reshape(-1, len(weight)), weight, self.precision)
+        return nnx.relu(sums + self.bias[...].astype(dtype)).reshape(len(x), rows, columns, FILTERS)
+
+
+def _same(size: int, kernel: int) -> tuple[int, int, int]:
+    """Length of the output, and zeros before and behind the input, of 'same' padding at stride 2 in TensorFlow."""
+    length = -(-size // 2)
+    zeros = max(2 * (length - 1) + kernel - size, 0)
+    return length, zeros // 2, zeros - zeros // 2
+
+
+class CNNLSTM(nnx.Module):
+    """Codes to two logits, column 1 for a mirtron.
+
+    An empty state stands before the only step: the recurrent kernel and the forget gate never matter either.
+    """
+
+    def __init__(self, *, precision: str = "float32", rngs: nnx.Rngs) -> None:
+        chosen = Precision.named(precision)
+        glorot = nnx.initializers.glorot_uniform()
+        self.dtype = chosen.activations
+        self.convolutions = nnx.List([Halving(n, precision=chosen, rngs=rngs) for n in (1, FILTERS, FILTERS)])
+        # 164 bases halved three times, of one column; the gates' sigmoid is the cell's default, as in TensorFlow 2
+        self.lstm = nnx.OptimizedLSTMCell(21 * FILTERS, UNITS, kernel_init=glorot, bias_init=_forget_nothing, rngs=rngs)
+        self.dense = nnx.Linear(UNITS, 256, kernel_init=glorot, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.classes = nnx.Linear(256, 2, kernel_init=glorot, rngs=rngs)
+
+    def __call__(self, codes: UInt8[Array, "B 164"]) -> Float[Array, "B 2"]:
+        x = one_hot(codes, self.dtype)[..., None]
+        for convolution in self.convolutions:
+            x = convolution(x)
+        empty = jnp.zeros((len(codes), UNITS))
+        _, x = self.lstm((empty, empty), x.reshape(len(codes), -1).astype(jnp.float32))
+        return self.classes(self.dropout(nnx.relu(self.dense(x))))
+
+
+def _forget_nothing(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    """Bias of the gates in, forget, cell, out: Keras starts the forget gate with 1."""
+    return jnp.repeat(jnp.array([0, 1, 0, 0], dtype), shape[0] // 4)
+
+
+def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
+    """Softmax of column 1, float32."""
+    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
+
+
+MODELS = {
+    "cnn-lstm": ModelSpec(
+        name="cnn-lstm",
+        build=CNNLSTM,
+        score=_probability,
+        summary="mirtron or canonical: three convolutions over the sequence and an LSTM",
+        reference="Tasdelen & Sen 2021, Scientific Reports 11, doi:10.1038/s41598-021-93656-0",
+        task="mirtron",
+        encode=encode,
+        shapes=((LENGTH,),),
+        mini_batch=16,
+    )
+}

@@ -1,0 +1,94 @@
+"""Learning from a table: what is refused, what is learned, and that a killed run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mirscan.learn import examples, learn, read_labelled, train_file
+from mirscan.models import MODELS, find_model, load_model
+from mirscan.molecules import molecules_of
+from mirscan.recipes import PUBLISHED, published
+from mirscan.score import score_molecules
+from mirscan.types import InputError, UsageError
+
+HEADER = "name\tsequence\tlabel\n"
+
+
+def table(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'name'"),
+        ("name\tsequence\n", "no column 'label'"),
+        (HEADER, "0 sequences"),
+        (HEADER + "a\tACGU\t1\n", "not of both labels"),
+        (HEADER + "a\tACGU\tyes\n", ":2: label 'yes'"),
+        (HEADER + "a\tACGU\t1\nb\t\t0\n", ":3: a sequence of 0 bases"),
+        (HEADER + "a\tACEU\t1\n", ":2: 'ACEU' holds a letter"),
+        (HEADER + "a\n", ":2: label ''"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_labelled(table(tmp_path / "t.tsv", text))
+
+
+def test_a_table_is_read_whatever_the_case_and_the_order_of_columns(tmp_path: Path) -> None:
+    found = read_labelled(table(tmp_path / "t.tsv", "label\tnote\tname\tsequence\n1\tx\ta\tacgt\n0\ty\tb\tGGNU\n"))
+    assert found.names == ["a", "b"]
+    assert found.texts == ["ACGU", "GGNU"]
+    assert found.positive.tolist() == [True, False]
+
+
+def test_the_longest_beginning_of_a_name_tells_the_recipe() -> None:
+    assert published("deepmir-seq") is PUBLISHED["deepmir-seq"]
+    assert published("deepmir-vgg-3m-256fu") is PUBLISHED["deepmir"]
+    assert published("deepmirgene2016-noflip") is PUBLISHED["deepmirgene2016"]
+    with pytest.raises(UsageError, match="does not learn from a table"):
+        published("duplex")
+
+
+def test_both_classes_count_the_same_where_it_is_asked_for() -> None:
+    positive = np.arange(10) < 2
+    weight = examples(positive, balanced=True)["weight"]
+    assert weight[positive].sum() == pytest.approx(weight[~positive].sum())
+    assert weight.mean() == pytest.approx(1)
+    assert (examples(positive, balanced=False)["weight"] == 1).all()
+
+
+def purines(tmp_path: Path, count: int = 120) -> Path:
+    """Sequences of two kinds that differ in their last bases."""
+    generator = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        text = "".join(generator.choice(list("ACGT"), 50)) + ("CAG" if number % 2 else "TTC")
+        lines.append(f"s{number}\t{text}\t{number % 2}\n")
+    return table(tmp_path / "t.tsv", HEADER + "".join(lines))
+
+
+def test_a_model_learns_a_table_and_its_weights_are_loaded(tmp_path: Path) -> None:
+    path = purines(tmp_path)
+    folder = train_file("mirtron-conv3", path, tmp_path / "run", epochs=60, seed=1, log=lambda line: None)
+    labelled = read_labelled(path)
+    spec = find_model("mirtron-conv3")
+    scores = score_molecules(spec, load_model(spec.name, folder), molecules_of(labelled.texts))
+    assert ((scores > 0.5) == labelled.positive).mean() > 0.95
+
+
+def test_the_best_weights_are_taken_where_the_recipe_sets_examples_aside(tmp_path: Path) -> None:
+    labelled = read_labelled(purines(tmp_path, 60))
+    spec = MODELS["mirtron-conv3"]
+    training = published(spec.name)
+    training = replace(training, validation=0.2, recipe=replace(training.recipe, epochs=3))
+    learn(spec, spec.encode(molecules_of(labelled.texts)), labelled.positive, training, tmp_path / "r", log=print)
+    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
+    assert len(log) == 3
+    assert all("average_precision" in line for line in log)

@@ -1,0 +1,146 @@
+"""One list of checks for every model of molecules: counts of all rows, all else for one row a family, the rest slow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mirscan.checkpoints import weights
+from mirscan.devices import Scorer
+from mirscan.kernels.bases import ABSENT
+from mirscan.learn import examples, named
+from mirscan.models import MODELS, load_model, plain, untrained_model
+from mirscan.molecules import fold_sequences, molecules_of
+from mirscan.recipes import published
+from mirscan.score import score_molecules
+from mirscan.types import Molecules
+
+PARAMETERS = {
+    "mire2e": 6_813_725,
+    "deepmirgene": 1_644_913,
+    "deepmir-seq": 1_125_890,
+    "mirdnn-animal": 321_315,
+    "mirdnn-plant": 396_195,
+    "cnn-lstm": 1_931_858,
+    "mirtron-conv3": 67_586,
+    "mirtron-conv4": 68_098,
+    "mirtron-conv5": 68_610,
+    "mirtron-conv6": 69_122,
+    "mirtron-concat": 68_354,
+}
+"""Trainable parameters as published or counted from the published code; those of the image networks are below."""
+OF_MOLECULES = [name for name, spec in MODELS.items() if spec.encode is not None]
+ONE_OF_A_FAMILY = ("deepmirgene", "deepmirgene2016", "deepmir-vgg-4m-32fu", "deepmir-seq", "mirdnn-animal", "cnn-lstm",
+                   "mirtron-conv3")  # fmt: skip
+FAST_AND_SLOW = [
+    name if name in ONE_OF_A_FAMILY else pytest.param(name, marks=pytest.mark.slow) for name in OF_MOLECULES
+]
+
+
+def texts(count: int = 6, seed: int = 0, shortest: int = 45, longest: int = 99) -> list[str]:
+    """Hairpins: random arms, their reverse complement, and a loop between."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        arm = generator.integers(0, 4, generator.integers((shortest - 5) // 2, (longest - 5) // 2))
+        found.append("".join("ACGU"[b] for b in [*arm, 0, 0, 2, 0, 0, *(3 - arm[::-1])]))
+    return found
+
+
+def molecules(name: str, *, seed: int = 0, **sizes: int) -> Molecules:
+    chosen = texts(seed=seed, **sizes)
+    folded = "fold" in MODELS[name].needs
+    return molecules_of(chosen, fold_sequences(chosen, "hairpins") if folded else None)
+
+
+def wider(some: Molecules, by: int) -> Molecules:
+    space = [(0, 0), (0, by)]
+    return some._replace(
+        codes=np.pad(some.codes, space, constant_values=ABSENT),
+        partners=np.pad(some.partners, space, constant_values=-1),
+    )
+
+
+def parameters(name: str) -> int:
+    state = nnx.eval_shape(lambda: nnx.state(MODELS[name].build(rngs=nnx.Rngs(0)), nnx.Param))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_parameters_are_as_published(name: str) -> None:
+    assert parameters(name) == PARAMETERS[name]
+
+
+def test_every_row_has_a_name_of_its_own_and_says_what_it_is() -> None:
+    for name, spec in MODELS.items():
+        assert spec.name == name
+        assert spec.summary
+        assert spec.reference
+    for name in OF_MOLECULES:
+        published(name)
+
+
+@pytest.mark.parametrize("name", FAST_AND_SLOW)
+def test_inputs_of_windows_have_the_shapes_of_the_row(name: str) -> None:
+    spec = MODELS[name]
+    inputs = spec.encode(wider(molecules(name, longest=90), 100 - molecules(name, longest=90).codes.shape[1]))
+    assert tuple(column.shape[1:] for column in inputs) == spec.inputs
+    assert {len(column) for column in inputs} == {6}
+
+
+@pytest.mark.parametrize("name", FAST_AND_SLOW)
+def test_a_score_is_the_molecules_own(name: str) -> None:
+    """Neither company, nor the width of the table, nor the order changes it; it is a float32 in [0, 1]."""
+    spec, model, some = MODELS[name], untrained_model(name), molecules(name)
+    spec = replace(spec, mini_batch=2)
+    scores = score_molecules(spec, model, some)
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert len(np.unique(scores)) > 1
+    order = np.array([3, 1, 5])
+    np.testing.assert_array_equal(score_molecules(spec, model, some.take(order)), scores[order])
+    np.testing.assert_array_equal(score_molecules(spec, model, wider(some, 57)), scores)
+    np.testing.assert_array_equal(score_molecules(spec, model, some.take(slice(2, 3))), scores[2:3])
+
+
+@pytest.mark.parametrize("name", FAST_AND_SLOW)
+def test_one_compilation_a_shape(name: str) -> None:
+    spec = replace(MODELS[name], mini_batch=2)
+    scorer = Scorer(spec, *untrained_model(name), rows=4, devices=jax.local_devices()[:1])
+    full = wider(molecules(name, longest=90), 100 - molecules(name, longest=90).codes.shape[1])
+    for count in (1, 3, 6):
+        scorer.score(*(column[:count] for column in spec.encode(full)))
+    assert scorer._run._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", FAST_AND_SLOW)
+def test_gradients_are_finite_and_reach_what_learns(name: str) -> None:
+    spec = MODELS[name]
+    module = spec.build(rngs=nnx.Rngs(1))
+    batch = named(spec.encode(molecules(name))) | examples(np.arange(6) % 2 == 0, balanced=True)
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    loss = published(name).loss
+
+    def objective(params: Any) -> jax.Array:
+        return loss(nnx.merge(graph, params, rest, copy=True), {k: jnp.asarray(v) for k, v in batch.items()})
+
+    gradient = jax.tree.leaves(jax.grad(objective)(params))
+    assert all(np.isfinite(leaf).all() for leaf in gradient)
+    assert sum(bool(np.abs(leaf).sum() > 0) for leaf in gradient) > len(gradient) / 2
+
+
+@pytest.mark.parametrize("name", FAST_AND_SLOW)
+def test_weights_make_the_round_trip(name: str, tmp_path: Path) -> None:
+    graph, state = untrained_model(name)
+    weights.save(tmp_path / "w", plain(state), {"model": name})
+    some = molecules(name)
+    spec = replace(MODELS[name], mini_batch=2)
+    loaded = score_molecules(spec, load_model(name, tmp_path / "w"), some)
+    np.testing.assert_array_equal(loaded, score_molecules(spec, (graph, state), some))
