@@ -1,4 +1,4 @@
-"""Images of hairpins: bars counted by hand, the rules once more in plain Python, and the published images themselves."""
+"""Images of hairpins: bars counted by hand, the rules again in plain Python, and the published images themselves."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def test_bars_are_cut_at_the_edges() -> None:
 
 
 def test_a_long_run_near_a_small_loop_falls_again() -> None:
-    # its ends are columns 2 and 22: the place 13 is beyond half their sum, 24
+    # it ends at columns 2 and 22: half their sum is 12, and its last place, 20, adds 2 * (24 - 20 + 1)
     _, up, _, down = bars(image_of("GA" + 18 * "A" + "AGACC", "(" + 20 * "." + "(.))"), 23)
-    assert up[1:] == [2, 4, 6, 8, 10, 12, *[13] * 14, 13, 12, 2]
+    assert up[1:] == [2, 4, 6, 8, 10, 12, *[13] * 14, 12, 2]
     assert down[1:] == [2, *[2] * 20, 2]
 
 
@@ -227,10 +227,9 @@ def test_the_random_molecules_have_what_the_rules_are_about() -> None:
 
 def test_the_open_end_of_a_long_molecule_is_lost() -> None:
     sequence, structure = 110 * "G" + "AAAA" + 110 * "C", 110 * "(" + "...." + 110 * ")"
-    other = "ACGUACGUACGUAC" + sequence[14:-14] + "UUUUUUUUUUUUUU"
-    np.testing.assert_array_equal(image_of(sequence, structure), image_of(other, structure))
-    longer = "ACGUACGUACGUACG" + sequence[15:]
-    assert (image_of(sequence, structure) != image_of(longer, structure)).any()
+    image = image_of(sequence, structure)
+    np.testing.assert_array_equal(image_of(14 * "A" + sequence[14:-14] + 14 * "U", structure), image)
+    assert (image_of(15 * "A" + sequence[15:], structure) != image).any()
 
 
 def test_a_molecule_is_drawn_alike_in_any_company_and_any_table() -> None:

@@ -47,9 +47,10 @@ def duplex_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def genome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
-    """Three contigs, one of them too short; the second holds ambiguous bases."""
+    """Three contigs, one of them too short; the first repeats itself, the second holds ambiguous bases."""
     generator = np.random.default_rng(5)
     contigs = [sequence(generator, 3460), sequence(generator, 2077), generator.integers(0, 4, 80).astype(np.uint8)]
+    contigs[0][2300:2420] = contigs[0][920:1040]
     contigs[1][700:760] = 4
     path = tmp_path_factory.mktemp("genome") / "g.fa"
     path.write_text("".join(f">c{n}\n{decode(codes).decode()}\n" for n, codes in enumerate(contigs)))
@@ -145,6 +146,27 @@ def test_a_good_neighbour_lifts_a_hairpin(
             expected = 1 / (1 + (1 / mine["score"] - 1) / odds)
         assert whole[1]["score"][row] == pytest.approx(expected, rel=1e-4)
     assert lifted.any()
+
+
+def test_copies_nearby_count_against_a_hairpin(
+    genome: tuple[Path, list[np.ndarray]], duplex_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(MODELS["duplex"], neighbour=0.0)
+    assert spec.copied > 0
+    tables = []
+    for number, copied in enumerate((spec.copied, 0.0)):
+        monkeypatch.setitem(MODELS, "duplex", dataclasses.replace(spec, copied=copied))
+        tables.append(scanned(genome[0], tmp_path / str(number), duplex_weights)[1])
+    with_copies, without = tables
+    lower = with_copies["score"] < without["score"]
+    assert np.array_equal(with_copies["score"][~lower], without["score"][~lower])
+    first = with_copies["contig"] == 0
+    repeated = first & np.any([(with_copies["start"] < b) & (with_copies["end"] > a) for a, b in
+                               ((920, 1040), (2300, 2420))], axis=0)  # fmt: skip
+    before, after = (np.log(table["score"] / (1 - table["score"])) for table in (without, with_copies))
+    assert np.median((before - after)[repeated]) > 2
+    assert np.median((before - after)[~repeated]) == 0  # some repeat by chance, or hold one arm of two
+    assert np.quantile((before - after)[~repeated], 0.75) < 0.3
 
 
 @pytest.mark.parametrize(
