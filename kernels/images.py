@@ -11,7 +11,8 @@ obey, pixel for pixel:
    opposite a gap, two brackets share one whether they pair or not. They end with the shorter arm. So side hairpins
    shift the register, and of a multiloop the part near the central loop may be lost.
 4. The last column is drawn first, at the left. Of more than 100 columns the open end is lost.
-5. A base is a bar of its colour: of the 5' arm from row 12 upwards, of the 3' arm from row 13 downwards.
+5. A base is a bar, of the 5' arm from row 12 upwards, of the 3' arm from row 13 downwards: A yellow, C blue, G red,
+   U green, a gap or an ambiguous letter black.
 6. A bar is 2 pixels high at G-C, 3 at A-U, 4 at G-U, 5 at any other two letters, paired or not, and 2 at a gap. An
    unpaired base adds to its own bar twice its place in the run of unpaired bases, counted from the left, or, where the
    place is beyond half the sum of the run's two ends, twice what is left of that sum. This makes a triangle of the

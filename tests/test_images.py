@@ -267,6 +267,8 @@ READ_BACK = {
     "benchmark_hsa": 1825,
     "benchmark_hsaplus": 522,
     "benchmark_hsapseudo": 3385,
+    "benchmark_hsapseudo_test": 1014,
+    "benchmark_hsapseudo_train": 2371,
     "benchmark_mirgenedb": 1429,
     "benchmark_mmu": 1126,
     "benchmark_mmuplus": 392,

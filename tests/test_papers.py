@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mirscan.genome import open_genome
+from mirscan.kernels.bases import decode, reverse_complement
+
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "papers"
 
 
@@ -162,7 +165,7 @@ def test_published_images(papers: SimpleNamespace, shared_data: Path) -> None:
 
 
 @pytest.mark.real
-def test_human_releases(papers: SimpleNamespace, shared_data: Path) -> None:
+def test_human_releases(papers: SimpleNamespace, shared_data: Path, tmp_path: Path) -> None:
     releases = papers.releases
     learned, found = releases.positives(shared_data)
     assert (learned.counts(), found.counts()) == ((1830, 0), (59, 0))
@@ -172,10 +175,7 @@ def test_human_releases(papers: SimpleNamespace, shared_data: Path) -> None:
     assert {len(sequence) for sequence in drawn.sequences[200:]} == {100}
     assert max(len(sequence) for sequence in drawn.sequences[:200]) <= 120
     assert set("".join(drawn.sequences)) == set("ACGU")
-    from mirscan.genome import open_genome
-    from mirscan.kernels.bases import decode, reverse_complement
-
-    with open_genome(shared_data / "genomes" / f"{releases.GENOMES['test'][0]}.fa.gz") as genome:
+    with open_genome(shared_data / "genomes" / f"{releases.GENOMES['test'][0]}.fa.gz", spool=tmp_path) as genome:
         for name, sequence in list(zip(drawn.names, drawn.sequences, strict=True))[::50]:
             contig, place = name.removesuffix(name[-3:]).split(":")
             start, end = map(int, place.split("-"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from figures import figures
@@ -48,14 +48,26 @@ def recipe_of(name: str, seed: int, epochs: int | None = None) -> Published:
     return replace(training, recipe=recipe)
 
 
+def trained(
+    name: str, training: Published, learned: Examples, home: Path, start: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Weights of a model trained on ``learned``, from ``start`` on where that is given; a killed run resumes."""
+    return learn(MODELS[name], *learned, training, home, log=lambda line: None, start=start)
+
+
 def rerun(
-    name: str, training: Published, learned: Examples, judged: Mapping[str, Examples], home: Path
+    name: str,
+    training: Published,
+    learned: Examples,
+    judged: Mapping[str, Examples],
+    home: Path,
+    start: dict[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``."""
     kept = home / "scores.npz"
     if not kept.is_file():
         spec, began = MODELS[name], time.time()
-        tree = learn(spec, *learned, training, home, log=lambda line: None)
+        tree = trained(name, training, learned, home, start)
         module = spec.build(rngs=nnx.Rngs(0))
         set_weights(module, tree)
         module.eval()
