@@ -35,7 +35,7 @@ def sharing(sequences: Sequence[str], others: Sequence[str], k: int) -> np.ndarr
     """Which sequences (bool) share an exact word of ``k`` bases with any of the others."""
     hashes, rows = words(sequences, k)
     known = np.sort(words(others, k)[0])
-    # by bisection: NumPy's isin takes a hundred times as long on hashes of words, whose low bits repeat
+    # by bisection: NumPy's isin builds hash tables, which takes several times as long here
     common = np.searchsorted(known, hashes, side="left") < np.searchsorted(known, hashes, side="right")
     found = np.zeros(len(sequences), dtype=bool)
     found[rows[common]] = True
@@ -148,6 +148,11 @@ def related(labelled: Labelled, others: Labelled, k: int = WORD) -> np.ndarray:
     return sharing(labelled.sequences, others.sequences, k) | np.array(named, dtype=bool)
 
 
+def clean_rows(train: Labelled, test: Labelled, k: int = WORD) -> np.ndarray:
+    """Rows (bool) of a test without relatives in training, each molecule once, without contested or doubtful labels."""
+    return ~(related(test, train, k) | copies(test) | both_labels(test) | doubtful(test))
+
+
 def cleaned_test(train: Labelled, test: Labelled, k: int = WORD) -> Labelled:
-    """The rows of a test without relatives in training, each molecule once, contested and doubtful labels left out."""
-    return test.take(~(related(test, train, k) | copies(test) | both_labels(test) | doubtful(test)))
+    """The `clean_rows` of a test."""
+    return test.take(clean_rows(train, test, k))

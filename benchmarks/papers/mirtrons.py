@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from data import Labelled, mirtrons, stratified_folds
+from families import family_folds
 from figures import figures, row
-from leakage import family_folds
 from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, rerun
 
 from mirscan.models import MODELS

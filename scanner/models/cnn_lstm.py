@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from mirscan.kernels.bases import ABSENT
-from mirscan.models.layers import Precision, one_hot, product
+from mirscan.models.layers import DType, Precision, one_hot, product
 from mirscan.types import ModelSpec, Molecules
 
 LENGTH = 164
@@ -93,7 +93,7 @@ class CNNLSTM(nnx.Module):
         return self.classes(self.dropout(nnx.relu(self.dense(x))))
 
 
-def _forget_nothing(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+def _forget_nothing(key: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     """Bias of the gates in, forget, cell, out: Keras starts the forget gate with 1."""
     return jnp.repeat(jnp.array([0, 1, 0, 0], dtype), shape[0] // 4)
 

@@ -113,7 +113,7 @@ class DeepMirSequence(nnx.Module):
         self.classes = nnx.Linear(512, 2, kernel_init=glorot, rngs=rngs)
 
     def __call__(self, codes: UInt8[Array, "B L"]) -> Float[Array, "B 2"]:
-        matches = [best_matches(codes, kernel[...], self.precision) for kernel in self.kernels]
+        matches = [best_matches(codes, jnp.asarray(kernel[...]), self.precision) for kernel in self.kernels]
         # ReLU and bias rise with the response: behind the maximum they give what they give before it
         found = nnx.relu(jnp.concatenate(matches, axis=1) + self.bias[...])
         return self.classes(nnx.relu(self.dense(self.dropout(found))))
@@ -133,6 +133,7 @@ MODELS = {
         reference="Tang & Sun 2019, BMC Bioinformatics 20(S23):646",
         encode=encode,
         shapes=((LENGTH,),),
-        mini_batch=16,
+        wide=True,
+        mini_batch=64,
     )
 }

@@ -80,7 +80,7 @@ def _row(name: str, halvings: int, summary: str) -> ModelSpec:
         needs=frozenset({"fold"}),
         encode=partial(encode, width=width),
         shapes=((width, 5), ()),
-        mini_batch=16,
+        mini_batch=4,
     )
 
 

@@ -100,7 +100,7 @@ def _row(name: str, heights: tuple[int, ...], summary: str) -> ModelSpec:
         task="mirtron",
         encode=encode,
         shapes=((LENGTH,),),
-        mini_batch=16,
+        mini_batch=8,
     )
 
 
