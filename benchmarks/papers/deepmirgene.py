@@ -4,7 +4,8 @@
         [--parts test new human-cv whole-cv ablations] [--epochs 100]
 
 Cross-validation on the published folds; the fixed tests by a model of the other 90 %; "new" by a model of all
-cross-species sequences. Tests are judged once more on a cleaned part: no relative of training, each molecule once, no doubtful label.
+cross-species sequences. Tests are judged once more on a cleaned part: no relative of training, each molecule once, no
+doubtful label.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Mirtron or canonical precursor: three convolutions over the one-hot sequence, an LSTM, two dense layers.
 
 Tasdelen & Sen 2021; written from Table 3 and the text, for there is no code. A molecule is one step of the LSTM's time
-(the table leaves the number open, and the data have no other), so nothing recurs.
+(the table leaves the number open, and the data have no other), so nothing recurs. Where the paper is silent, this is
+Keras as it was used: gates of sigmoids, and its ways to start; the dense layer has a ReLU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """mirDNN: residual convolutions over the bases and brackets of a folded molecule, and its energy.
 
-Yones et al. 2021, with one network for animals and a longer one for plants. Bases, brackets and padding are the
-published ones; layers start as everywhere here (He et al. 2015), and the last one gives a logit.
+Yones et al. 2021, with one network for animals and a longer one for plants. Layers start as elsewhere in this package,
+not as published, and the last one gives a logit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LAST = 10
 def encode(molecules: Molecules, *, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Bases and brackets (B, width, 5), and energy per base (B,) in kcal/mol, float32.
 
-    Shorter molecules stand in the middle of zeros, longer ones lose both ends alike. The energy is that of the whole
-    molecule.
+    Shorter molecules stand in the middle of zeros, longer ones lose both ends alike; energy and length are those of the
+    whole molecule. An ambiguous base is a quarter of each (published: the sequence ends before it).
     """
     numbers = nucleotide_numbers(molecules.codes, molecules.lengths, molecules.partners, width)
     return numbers, (molecules.energies / molecules.lengths).astype(np.float32)

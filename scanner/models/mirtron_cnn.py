@@ -45,11 +45,12 @@ class Filters(nnx.Module):
         self.bias = nnx.Param(jnp.full(filters, 0.1))
 
     def __call__(self, bases: Float[Array, "B L 4"]) -> Float[Array, "B S F"]:
-        height, _, filters = self.kernel.shape
+        kernel = self.kernel[...]
+        height, _, filters = kernel.shape
         edge = jnp.pad(bases, ((0, 0), ((height - 1) // 2, height // 2), (0, 0)))
         columns = jnp.concatenate([edge[:, tap : tap + bases.shape[1]] for tap in range(height)], axis=2)
         # in shift s, letter x meets the filter's column x - s + 1, if it has one
-        wide = jnp.pad(self.kernel[...], ((0, 0), (2, 1), (0, 0)))
+        wide = jnp.pad(kernel, ((0, 0), (2, 1), (0, 0)))
         shifted = jnp.stack([wide[:, 3 - shift : 7 - shift] for shift in range(SHIFTS)], axis=2)
         weight = shifted.reshape(4 * height, SHIFTS * filters).astype(bases.dtype)
         responses = product(columns.reshape(-1, 4 * height), weight, self.precision)

@@ -1,0 +1,333 @@
+"""deepMiRGene: recurrent networks that read sequence and predicted structure of a candidate precursor.
+
+Two generations. The second one (Park, Min, Choi & Yoon, NIPS 2017) reads base and structure of each position as one of
+16 symbols: two LSTM layers, attention, three dense layers. Where its paper and its published code disagree this
+follows the code, whose figures are the published ones: one attention vector for all positions instead of one for each
+(`deepmirgene-position` has the paper's), gates with a hard sigmoid, Keras's random starts. The rows of the paper's
+Table 4 differ in what stands before the dense layers, those of its Fig. 3 in the alphabet. The paper gives no sizes
+for them. Here a lone LSTM layer has 20 units; each direction of the bidirectional layers has as many as the layer it
+stands for; without attention a last LSTM layer hands on its last output alone; convolutions have width 3, 20 and 10
+channels and ReLU, are not pooled, and take the place of the LSTM layers and attention, or of attention alone.
+
+The first one (Park, Min, Choi & Yoon 2016, arXiv:1605.00017) reads three streams: the bases, and the two arms of the
+structure, the second one flipped, so that both run from the open end into the loop. Left open are the place of its
+dropout, here each LSTM's output, and the length and side of padding, here as in 2017. Without the flip
+(`deepmirgene2016-noflip`, Fig. 6) the second arm is read from 5' to 3', and nothing else changes. With the sequence or
+the structure alone (Fig. 5) nothing is left to join, and the dense layer that joins them goes too.
+
+Published, class 0 is the precursor; here it is column 1 of the logits. Everything is computed in float32: the
+recurrences wait for one another, not for matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from mirscan.kernels.stems import bases_right, flipped_arms, structure_right, symbols
+from mirscan.models.layers import Convolution, Precision
+from mirscan.types import ModelSpec, Molecules
+
+LENGTH = 400
+"""Steps of the published networks. Padding stands before the molecule, and fewer steps give the same scores."""
+EPSILON = 1e-7
+"""Keras's smallest share of attention."""
+
+glorot = nnx.initializers.glorot_uniform()
+
+
+def hard_sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Keras's piecewise linear sigmoid: 0 below -2.5, 1 above 2.5."""
+    return jax.lax.clamp(0.0, 0.2 * x + 0.5, 1.0)
+
+
+class Lstm(nnx.Module):
+    """Parameters of an LSTM layer as in Keras 2.0: tanh, hard sigmoid gates, a forget gate that starts open.
+
+    Parameters
+    ----------
+    dropout : float
+        Share of the inputs, and of the layer's own outputs, that each gate of a molecule does not see at any step.
+    """
+
+    def __init__(self, inputs: int, units: int, dropout: float, *, rngs: nnx.Rngs) -> None:
+        self.units = units
+        self.kernel = nnx.Param(glorot(rngs.params(), (inputs, 4 * units)))
+        self.recurrent = nnx.Param(nnx.initializers.orthogonal()(rngs.params(), (units, 4 * units)))
+        self.bias = nnx.Param(jnp.repeat(jnp.array([0.0, 1.0, 0.0, 0.0]), units))
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+
+    def gates(self, rows: int) -> tuple[Float[Array, "4 H J"], Float[Array, "4 H 1"], Float[Array, "4 J B"]]:
+        """Matrix, bias and dropout of input, forget, cell and output gate, for inputs and own outputs joined."""
+        both = jnp.concatenate([self.kernel[...], self.recurrent[...]])
+        matrices = both.reshape(-1, 4, self.units).transpose(1, 2, 0)
+        masks = self.dropout(jnp.ones((4, len(both), rows)))
+        return matrices, self.bias[...].reshape(4, self.units, 1), masks
+
+
+def recur(
+    layers: Sequence[Lstm], x: Float[Array, "T I B"], present: Float[Array, "T B"], *, reverse: bool = False
+) -> Float[Array, "T H B"]:
+    """Outputs of the last of several stacked LSTM layers at every step.
+
+    All layers take a step together, molecules are the last axis, each gate has its own product, and a step's inner
+    values are computed again for its gradient: on a CPU that is several times faster than layer after layer with all
+    gates in one product. More than one step in an iteration of the loop is slower.
+
+    Parameters
+    ----------
+    present : (T, B)
+        1, or 0 at steps of padding, all of them before the molecule: outputs there are 0, and states stay 0.
+    reverse : bool
+        From the last step to the first. Keras repeats the last output at the steps of padding then; here it is 0.
+    """
+    weights = [layer.gates(x.shape[-1]) for layer in layers]
+    start = [jnp.zeros((layer.units, x.shape[-1])) for layer in layers]
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def step(states: list[tuple[Array, Array]], now: tuple[Array, Array]) -> tuple[list[tuple[Array, Array]], Array]:
+        x, here = now
+        after = []
+        for (output, cell), (matrices, biases, masks) in zip(states, weights, strict=True):
+            joined = jnp.concatenate([x, output])
+            i, f, g, o = (m @ (joined * mask) + b for m, b, mask in zip(matrices, biases, masks, strict=True))
+            cell = (hard_sigmoid(f) * cell + hard_sigmoid(i) * jnp.tanh(g)) * here
+            x = hard_sigmoid(o) * jnp.tanh(cell)
+            after.append((x, cell))
+        return after, x
+
+    return jax.lax.scan(step, [(zero, zero) for zero in start], (x, present), reverse=reverse)[1]
+
+
+class Attention(nnx.Module):
+    """A share of attention for each step, as in the published code.
+
+    Parameters
+    ----------
+    everywhere : bool
+        One vector and bias for all steps, as in the code; else a vector for each step, as in the paper (eq. 3).
+    """
+
+    def __init__(self, inputs: int, everywhere: bool, *, rngs: nnx.Rngs) -> None:
+        self.vectors = nnx.Param(glorot(rngs.params(), (inputs, 1 if everywhere else LENGTH)))
+        self.bias = nnx.Param(jnp.zeros(())) if everywhere else None
+
+    def __call__(self, x: Float[Array, "T H B"], present: Float[Array, "T B"]) -> Float[Array, "T B"]:
+        """Softmax over all `LENGTH` steps; padding loses its share, and the rest is brought to a sum of 1."""
+        missing = LENGTH - len(x)  # steps of padding before the first one here: their outputs are 0
+        bias = 0.0 if self.bias is None else self.bias[...]
+        logits = (x * self.vectors[...][:, -len(x) :].T[..., None]).sum(axis=1) + bias
+        top = jnp.maximum(logits.max(axis=0), bias)
+        shares = jnp.exp(logits - top)
+        shares = shares / (shares.sum(axis=0) + missing * jnp.exp(bias - top))
+        shares = jnp.clip(shares * present, EPSILON, 1 - EPSILON)
+        return shares / (shares.sum(axis=0) + missing * EPSILON) * present
+
+
+class DeepMiRGene(nnx.Module):
+    """Symbols of candidate precursors to two logits; the network of 2017.
+
+    Parameters
+    ----------
+    alphabet : int
+        Symbols beside padding, which is 0.
+    convolutions : sequence of int
+        Channels of convolutions before the LSTM layers.
+    units : sequence of int
+        Units of the LSTM layers.
+    both : bool
+        Whether they read in both directions, and hand on the outputs of both.
+    attention : bool, optional
+        Whether one vector serves all steps; None without attention.
+    """
+
+    def __init__(
+        self,
+        *,
+        alphabet: int = 16,
+        convolutions: Sequence[int] = (),
+        units: Sequence[int] = (20, 10),
+        both: bool = False,
+        attention: bool | None = True,
+        precision: str = "float32",
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.alphabet, self.both = alphabet, both
+        width, ways = alphabet, 2 if both else 1
+        self.convolutions, self.layers = nnx.List([]), nnx.List([])
+        for channels in convolutions:
+            kind = Precision.named("float32")
+            self.convolutions.append(Convolution(width, channels, precision=kind, rngs=rngs))
+            width = channels
+        for size in units:
+            self.layers.append(nnx.List([Lstm(width, size, 0.1, rngs=rngs) for _ in range(ways)]))
+            width = ways * size
+        self.attention = None if attention is None else Attention(width, attention, rngs=rngs)
+        self.last = attention is None and bool(units)
+        sizes = (width if self.last else LENGTH * width, 400, 100, 2)
+        self.dense = nnx.List([nnx.Linear(a, b, kernel_init=glorot, rngs=rngs) for a, b in zip(sizes, sizes[1:])])
+        self.dropout = nnx.Dropout(0.1, rngs=rngs)
+
+    def __call__(self, symbols: UInt8[Array, "B T"]) -> Float[Array, "B 2"]:
+        x, present = _one_hot(symbols, self.alphabet)
+        for convolution in self.convolutions:
+            rows = nnx.relu(convolution(x.transpose(2, 0, 1)))
+            x = rows.transpose(1, 2, 0) * present[:, None]
+        if self.both:
+            for forward, backward in self.layers:
+                ways = recur([forward], x, present), recur([backward], x, present, reverse=True)
+                x = jnp.concatenate(ways, axis=1)
+        elif self.layers:
+            x = recur([layer for (layer,) in self.layers], x, present)
+        if self.attention is not None:
+            x = x * self.attention(x, present)[:, None]
+        x = x[-1] if self.last else x.reshape(-1, x.shape[-1])
+        x = jax.nn.sigmoid(_dense(self.dense[0], self.dropout(x)))
+        x = jax.nn.sigmoid(_dense(self.dense[1], self.dropout(x)))
+        return _dense(self.dense[2], x).T
+
+
+class Stream(nnx.Module):
+    """Letters, embedded in as many learned numbers as there are, and an LSTM layer of which the last output counts."""
+
+    def __init__(self, alphabet: int, *, rngs: nnx.Rngs) -> None:
+        start = jax.random.uniform(rngs.params(), (alphabet, alphabet), minval=-0.05, maxval=0.05)
+        self.embedding = nnx.Param(start)
+        self.layer = Lstm(alphabet, 10, 0.0, rngs=rngs)
+
+    def __call__(self, letters: UInt8[Array, "B T"]) -> Float[Array, "H B"]:
+        x, present = _one_hot(letters, len(self.embedding[...]))
+        return recur([self.layer], jnp.einsum("ae,tab->teb", self.embedding[...], x), present)[-1]
+
+
+class DeepMiRGene2016(nnx.Module):
+    """Streams of candidate precursors to two logits; the network of 2016.
+
+    The published outputs are two sigmoids, trained as such and not as shares of 1; the logits are what they are of.
+
+    Parameters
+    ----------
+    sequence, structure : bool
+        Whether it reads the bases, and the two arms of the structure.
+    """
+
+    def __init__(
+        self, *, sequence: bool = True, structure: bool = True, precision: str = "float32", rngs: nnx.Rngs
+    ) -> None:
+        alphabets = [4] * sequence + [3, 3] * structure
+        self.streams = nnx.List([Stream(alphabet, rngs=rngs) for alphabet in alphabets])
+        dense = partial(nnx.Linear, kernel_init=glorot, rngs=rngs)
+        self.sequence = dense(10, 2) if sequence else None
+        self.structure = dense(20, 2) if structure else None
+        self.join = dense(4, 2) if sequence and structure else None
+        self.dropout = nnx.Dropout(0.2, rngs=rngs)
+
+    def __call__(self, *streams: UInt8[Array, "B T"]) -> Float[Array, "B 2"]:
+        ends = [self.dropout(stream(letters)) for stream, letters in zip(self.streams, streams, strict=True)]
+        logits = []
+        if self.sequence is not None:
+            logits.append(_dense(self.sequence, ends[0]))
+        if self.structure is not None:
+            logits.append(_dense(self.structure, jnp.concatenate(ends[-2:])))
+        if self.join is not None:
+            logits = [_dense(self.join, jax.nn.sigmoid(jnp.concatenate(logits)))]
+        return logits[0].T
+
+
+def _one_hot(letters: UInt8[Array, "B T"], alphabet: int) -> tuple[Float[Array, "T A B"], Float[Array, "T B"]]:
+    """Letters from 1 on, and where they are no padding: steps first and molecules last."""
+    letters = letters.T
+    known = letters[:, None] == jnp.arange(1, alphabet + 1, dtype=letters.dtype)[:, None]
+    return known.astype(jnp.float32), (letters > 0).astype(jnp.float32)
+
+
+def _dense(layer: nnx.Linear, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
+    """A dense layer of the last inputs that it has weights for: those before them are padding, and 0."""
+    return jnp.einsum("io,ib->ob", layer.kernel[...][-len(x) :], x) + layer.bias[...][:, None]
+
+
+def _width(molecules: Molecules) -> int:
+    return min(molecules.codes.shape[1], LENGTH)
+
+
+def _symbols(molecules: Molecules) -> tuple[np.ndarray]:
+    """Base and mark of each position."""
+    codes, lengths, partners, _ = molecules
+    return (symbols(codes, lengths, partners, _width(molecules)),)
+
+
+def _bases(molecules: Molecules) -> tuple[np.ndarray]:
+    return (bases_right(molecules.codes, molecules.lengths, _width(molecules)),)
+
+
+def _marks(molecules: Molecules) -> tuple[np.ndarray]:
+    (found,) = _symbols(molecules)
+    return (np.where(found > 0, (found - 1) % 4 + 1, 0).astype(np.uint8),)
+
+
+def _arms(molecules: Molecules) -> tuple[np.ndarray, np.ndarray]:
+    return flipped_arms(molecules.lengths, molecules.partners, _width(molecules))
+
+
+def _streams(molecules: Molecules) -> tuple[np.ndarray, ...]:
+    """The bases, the forward arm, and the backward arm flipped."""
+    return *_bases(molecules), *_arms(molecules)
+
+
+def _streams_unflipped(molecules: Molecules) -> tuple[np.ndarray, ...]:
+    bases, forward, backward = _streams(molecules)
+    # both are aligned right: the backward arm, as it stands in the molecule, is where it is flipped
+    return bases, forward, backward.astype(bool) * structure_right(molecules.lengths, molecules.partners, len(bases[0]))
+
+
+def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
+    """Softmax of column 1."""
+    return jax.nn.sigmoid(logits[:, 1] - logits[:, 0])
+
+
+def _share(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
+    """The precursor's share of both sigmoids, p1 / (p0 + p1), which have no sum of 1."""
+    log = jax.nn.log_sigmoid(logits)
+    return jax.nn.sigmoid(log[:, 1] - log[:, 0])
+
+
+def _row(name: str, summary: str, encode: Callable[[Molecules], tuple[np.ndarray, ...]], **options: Any) -> ModelSpec:
+    """A row of the table; a network of 2016 by its name."""
+    old = name.startswith("deepmirgene2016")
+    streams = {_streams: 3, _streams_unflipped: 3, _arms: 2}.get(encode, 1)
+    return ModelSpec(
+        name=name,
+        build=partial(DeepMiRGene2016 if old else DeepMiRGene, **options),
+        score=_share if old else _probability,
+        summary=summary,
+        reference="Park et al. 2016, arXiv:1605.00017" if old else "Park et al. 2017, NIPS 30:2891-2900",
+        needs=frozenset() if encode is _bases else frozenset({"fold"}),
+        encode=encode,
+        shapes=((100,),) * streams,
+        mini_batch=64,
+    )
+
+
+ROWS = (
+    _row("deepmirgene", "two LSTM layers and attention over bases and structure", _symbols),
+    _row("deepmirgene-position", "the same, each position with an attention vector of its own", _symbols, attention=False),
+    _row("deepmirgene-sequence", "the same, of the bases alone", _bases, alphabet=4),
+    _row("deepmirgene-structure", "the same, of the structure alone", _marks, alphabet=4),
+    _row("deepmirgene-lstm", "the same without attention: the last output of the second layer", _symbols, attention=None),
+    _row("deepmirgene-lstm1", "the same with one LSTM layer", _symbols, units=(20,)),
+    _row("deepmirgene-bilstm", "the same with LSTM layers that read in both directions", _symbols, both=True),
+    _row("deepmirgene-cnn", "two convolutions instead", _symbols, convolutions=(20, 10), units=(), attention=None),
+    _row("deepmirgene-cnn-lstm", "two convolutions, two LSTM layers", _symbols, convolutions=(20, 10), attention=None),
+    _row("deepmirgene2016", "LSTM layers over the bases and over both arms of the structure, one flipped", _streams),
+    _row("deepmirgene2016-noflip", "the same, without the flip", _streams_unflipped),
+    _row("deepmirgene2016-sequence", "the same, of the bases alone", _bases, structure=False),
+    _row("deepmirgene2016-structure", "the same, of the structure alone", _arms, sequence=False),
+)
+MODELS = {row.name: row for row in ROWS}
