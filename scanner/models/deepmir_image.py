@@ -258,10 +258,23 @@ class Inception(ImageNetwork):
         self.last = _linear(ROWS * COLUMNS * 4 * filters, 2, rngs)
 
     def features(self, x: Float[Array, "B 25 100 3"]) -> Float[Array, "B F"]:
-        x = self.first(x)
-        for module in self.blocks:
-            x = module(x)
-        return self.dropout(x.reshape(len(x), -1))
+        import os
+        def towers(x):
+            x = self.first(x)
+            for module in self.blocks:
+                x = module(x)
+            return x.reshape(len(x), -1)
+        mode = os.environ.get('EACH','')
+        if mode:
+            c = int(mode[1:])
+            f = towers
+            if mode[0] == 'c':
+                f = jax.checkpoint(towers, prevent_cse=False)
+            x = jax.lax.map(f, x.reshape(-1, c, *x.shape[1:]))
+            x = x.reshape(-1, x.shape[-1])
+        else:
+            x = towers(x)
+        return self.dropout(x)
 
 
 class ResidualModule(nnx.Module):

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -111,13 +111,13 @@ class Attention(nnx.Module):
 
     Parameters
     ----------
-    everywhere : bool
+    shared : bool
         One vector and bias for all steps, as in the code; else a vector for each step, as in the paper (eq. 3).
     """
 
-    def __init__(self, inputs: int, everywhere: bool, *, rngs: nnx.Rngs) -> None:
-        self.vectors = nnx.Param(glorot(rngs.params(), (inputs, 1 if everywhere else LENGTH)))
-        self.bias = nnx.Param(jnp.zeros(())) if everywhere else None
+    def __init__(self, inputs: int, *, shared: bool, rngs: nnx.Rngs) -> None:
+        self.vectors = nnx.Param(glorot(rngs.params(), (inputs, 1 if shared else LENGTH)))
+        self.bias = nnx.Param(jnp.zeros(())) if shared else None
 
     def __call__(self, x: Float[Array, "T H B"], present: Float[Array, "T B"]) -> Float[Array, "T B"]:
         """Softmax over all `LENGTH` steps; padding loses its share, and the rest is brought to a sum of 1."""
@@ -142,10 +142,10 @@ class DeepMiRGene(nnx.Module):
         Channels of convolutions before the LSTM layers.
     units : sequence of int
         Units of the LSTM layers.
-    both : bool
-        Whether they read in both directions, and hand on the outputs of both.
-    attention : bool, optional
-        Whether one vector serves all steps; None without attention.
+    bidirectional : bool
+        Whether as many units more read from the 3' end.
+    attention : str, optional
+        ``shared``: one vector for all steps; ``position``: one for each; None: no attention.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class DeepMiRGene(nnx.Module):
         alphabet: int = 16,
         convolutions: Sequence[int] = (),
         units: Sequence[int] = (20, 10),
-        both: bool = False,
-        attention: bool | None = True,
+        bidirectional: bool = False,
+        attention: Literal["shared", "position"] | None = "shared",
         precision: str = "float32",
         rngs: nnx.Rngs,
     ) -> None:
-        self.alphabet, self.both = alphabet, both
-        width, ways = alphabet, 2 if both else 1
+        self.alphabet, self.bidirectional = alphabet, bidirectional
+        width, ways = alphabet, 2 if bidirectional else 1
         self.convolutions, self.layers = nnx.List([]), nnx.List([])
         for channels in convolutions:
             kind = Precision.named("float32")
@@ -169,7 +169,7 @@ class DeepMiRGene(nnx.Module):
         for size in units:
             self.layers.append(nnx.List([Lstm(width, size, 0.1, rngs=rngs) for _ in range(ways)]))
             width = ways * size
-        self.attention = None if attention is None else Attention(width, attention, rngs=rngs)
+        self.attention = None if attention is None else Attention(width, shared=attention == "shared", rngs=rngs)
         self.last = attention is None and bool(units)
         sizes = (width if self.last else LENGTH * width, 400, 100, 2)
         self.dense = nnx.List([nnx.Linear(a, b, kernel_init=glorot, rngs=rngs) for a, b in zip(sizes, sizes[1:])])
@@ -180,7 +180,7 @@ class DeepMiRGene(nnx.Module):
         for convolution in self.convolutions:
             rows = nnx.relu(convolution(x.transpose(2, 0, 1)))
             x = rows.transpose(1, 2, 0) * present[:, None]
-        if self.both:
+        if self.bidirectional:
             for forward, backward in self.layers:
                 ways = recur([forward], x, present), recur([backward], x, present, reverse=True)
                 x = jnp.concatenate(ways, axis=1)
@@ -311,18 +311,18 @@ def _row(name: str, summary: str, encode: Callable[[Molecules], tuple[np.ndarray
         needs=frozenset() if encode is _bases else frozenset({"fold"}),
         encode=encode,
         shapes=((100,),) * streams,
-        mini_batch=64,
+        mini_batch=256,
     )
 
 
 ROWS = (
     _row("deepmirgene", "two LSTM layers and attention over bases and structure", _symbols),
-    _row("deepmirgene-position", "the same, each position with an attention vector of its own", _symbols, attention=False),
+    _row("deepmirgene-position", "the same, each position with an attention vector of its own", _symbols, attention="position"),
     _row("deepmirgene-sequence", "the same, of the bases alone", _bases, alphabet=4),
     _row("deepmirgene-structure", "the same, of the structure alone", _marks, alphabet=4),
     _row("deepmirgene-lstm", "the same without attention: the last output of the second layer", _symbols, attention=None),
     _row("deepmirgene-lstm1", "the same with one LSTM layer", _symbols, units=(20,)),
-    _row("deepmirgene-bilstm", "the same with LSTM layers that read in both directions", _symbols, both=True),
+    _row("deepmirgene-bilstm", "the same with LSTM layers that read in both directions", _symbols, bidirectional=True),
     _row("deepmirgene-cnn", "two convolutions instead", _symbols, convolutions=(20, 10), units=(), attention=None),
     _row("deepmirgene-cnn-lstm", "two convolutions, two LSTM layers", _symbols, convolutions=(20, 10), attention=None),
     _row("deepmirgene2016", "LSTM layers over the bases and over both arms of the structure, one flipped", _streams),

@@ -23,6 +23,8 @@ from mirscan.types import ModelSpec
 SCALARS = 17
 """Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
 CHANNELS = 30
+MEMBERS = 3
+"""Networks whose mean logit is the score."""
 FOLDS = 2
 """Parts of a genome to which the last layers are adapted apart: each is scored by those that did not see it."""
 NEIGHBOUR = 100.0
@@ -207,13 +209,13 @@ MODELS = {
     for row in (
         _row(
             "duplex",
-            lambda **options: Ensemble(members=2, **options),
-            "convolutions over the aligned arms of every proposed hairpin, with its exact energies; two networks",
+            lambda **options: Ensemble(members=MEMBERS, **options),
+            "convolutions over the aligned arms of every proposed hairpin, with its exact energies; three networks",
         ),
         _row("duplex-single", Duplex, "one such network: what is trained; no weights are shipped"),
         _row(
             "duplex-adapted",
-            lambda **options: Adapted(members=2, folds=FOLDS, **options),
+            lambda **options: Adapted(members=MEMBERS, folds=FOLDS, **options),
             "duplex with its last layers fitted to a genome's own hairpins: `mirscan adapt` makes the weights",
             folds=FOLDS,
         ),
