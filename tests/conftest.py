@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,13 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def duplex_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with random weights of the model ``duplex``."""
     return random_weights("duplex", tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture(scope="session")
+def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the folder with random weights of any model."""
+    home = tmp_path_factory.mktemp("checkpoints")
+    return functools.cache(lambda name: random_weights(name, home))
 
 
 @pytest.fixture(scope="session")

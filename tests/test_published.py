@@ -1,14 +1,14 @@
-"""The published models in a scan: every window cut, folded, encoded and scored as one by one; mirtron models refused."""
+"""The published models in a scan: windows cut, folded, encoded and scored as one by one; mirtron models refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
 
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.models import MODELS, load_model
@@ -50,9 +50,11 @@ def scanned(path: Path, folder: Path, name: str, weights: Path, **options: Any) 
 
 
 @pytest.mark.parametrize("name", FAST_AND_SLOW)
-def test_a_scan_is_its_windows_one_by_one(name: str, genome: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+def test_a_scan_is_its_windows_one_by_one(
+    name: str, genome: tuple[Path, np.ndarray], weights_of: Callable[[str], Path], tmp_path: Path
+) -> None:
     path, codes = genome
-    spec, weights = replace(MODELS[name], mini_batch=2), random_weights(name, tmp_path)
+    spec, weights = replace(MODELS[name], mini_batch=2), weights_of(name)
     found = scanned(path, tmp_path / "run", name, weights)
     starts = GRID.starts(len(codes), 0, GRID.count(len(codes)))
     texts = []
@@ -68,10 +70,12 @@ def test_a_scan_is_its_windows_one_by_one(name: str, genome: tuple[Path, np.ndar
     np.testing.assert_array_equal(small, found)
 
 
-def test_viennarna_folds_where_it_is_asked_for(genome: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+def test_viennarna_folds_where_it_is_asked_for(
+    genome: tuple[Path, np.ndarray], weights_of: Callable[[str], Path], tmp_path: Path
+) -> None:
     path, codes = genome
     name = "mirdnn-animal"
-    weights = random_weights(name, tmp_path)
+    weights = weights_of(name)
     found = scanned(path, tmp_path / "run", name, weights, folder="viennarna", threads=1)
     text = decode(codes[:100]).decode().replace("T", "U")
     some = molecules_of([text], fold_sequences([text], "viennarna"))

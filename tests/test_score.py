@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,9 @@ def test_a_hairpin_model_scores_a_molecule_by_its_best_hairpin(duplex_weights: P
 
 
 def test_the_command_writes_structures_where_the_model_folds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    weights_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from conftest import random_weights
-
-    weights = random_weights("deepmir-vgg-4m-32fu", tmp_path)
+    weights = weights_of("deepmir-vgg-4m-32fu")
     path, output = written(tmp_path, f">let-7\n{LET_7}\n"), tmp_path / "s.tsv"
     command = ("score", "deepmir-vgg-4m-32fu", path, "-o", output, "--weights", weights)
     assert main(monkeypatch, capsys, *command)[0] == 0

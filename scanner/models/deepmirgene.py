@@ -21,6 +21,7 @@ recurrences wait for one another, not for matrix products.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -39,6 +40,7 @@ LENGTH = 400
 """Steps of the published networks. Padding stands before the molecule, and fewer steps give the same scores."""
 EPSILON = 1e-7
 """Keras's smallest share of attention."""
+Encode = Callable[[Molecules], tuple[np.ndarray, ...]]
 
 glorot = nnx.initializers.glorot_uniform()
 
@@ -69,7 +71,7 @@ class Lstm(nnx.Module):
         both = jnp.concatenate([self.kernel[...], self.recurrent[...]])
         matrices = both.reshape(-1, 4, self.units).transpose(1, 2, 0)
         masks = self.dropout(jnp.ones((4, len(both), rows)))
-        return matrices, self.bias[...].reshape(4, self.units, 1), masks
+        return matrices, jnp.reshape(self.bias[...], (4, self.units, 1)), masks
 
 
 def recur(
@@ -124,7 +126,7 @@ class Attention(nnx.Module):
         missing = LENGTH - len(x)  # steps of padding before the first one here: their outputs are 0
         bias = 0.0 if self.bias is None else self.bias[...]
         logits = (x * self.vectors[...][:, -len(x) :].T[..., None]).sum(axis=1) + bias
-        top = jnp.maximum(logits.max(axis=0), bias)
+        top = jax.lax.stop_gradient(jnp.maximum(logits.max(axis=0), bias))
         shares = jnp.exp(logits - top)
         shares = shares / (shares.sum(axis=0) + missing * jnp.exp(bias - top))
         shares = jnp.clip(shares * present, EPSILON, 1 - EPSILON)
@@ -172,7 +174,7 @@ class DeepMiRGene(nnx.Module):
         self.attention = None if attention is None else Attention(width, shared=attention == "shared", rngs=rngs)
         self.last = attention is None and bool(units)
         sizes = (width if self.last else LENGTH * width, 400, 100, 2)
-        self.dense = nnx.List([nnx.Linear(a, b, kernel_init=glorot, rngs=rngs) for a, b in zip(sizes, sizes[1:])])
+        self.dense = nnx.List([nnx.Linear(a, b, kernel_init=glorot, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, symbols: UInt8[Array, "B T"]) -> Float[Array, "B 2"]:
@@ -298,36 +300,38 @@ def _share(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
     return jax.nn.sigmoid(log[:, 1] - log[:, 0])
 
 
-def _row(name: str, summary: str, encode: Callable[[Molecules], tuple[np.ndarray, ...]], **options: Any) -> ModelSpec:
-    """A row of the table; a network of 2016 by its name."""
-    old = name.startswith("deepmirgene2016")
-    streams = {_streams: 3, _streams_unflipped: 3, _arms: 2}.get(encode, 1)
+def _row(
+    network: Callable[..., nnx.Module], name: str, summary: str, encode: Encode, inputs: int = 1, **options: Any
+) -> ModelSpec:
+    old = network is DeepMiRGene2016
     return ModelSpec(
         name=name,
-        build=partial(DeepMiRGene2016 if old else DeepMiRGene, **options),
+        build=partial(network, **options),
         score=_share if old else _probability,
         summary=summary,
         reference="Park et al. 2016, arXiv:1605.00017" if old else "Park et al. 2017, NIPS 30:2891-2900",
         needs=frozenset() if encode is _bases else frozenset({"fold"}),
         encode=encode,
-        shapes=((100,),) * streams,
+        shapes=((100,),) * inputs,
         mini_batch=256,
     )
 
 
+_new, _old = partial(_row, DeepMiRGene), partial(_row, DeepMiRGene2016)
+_convolved: dict[str, Any] = {"convolutions": (20, 10), "attention": None}
 ROWS = (
-    _row("deepmirgene", "two LSTM layers and attention over bases and structure", _symbols),
-    _row("deepmirgene-position", "the same, each position with an attention vector of its own", _symbols, attention="position"),
-    _row("deepmirgene-sequence", "the same, of the bases alone", _bases, alphabet=4),
-    _row("deepmirgene-structure", "the same, of the structure alone", _marks, alphabet=4),
-    _row("deepmirgene-lstm", "the same without attention: the last output of the second layer", _symbols, attention=None),
-    _row("deepmirgene-lstm1", "the same with one LSTM layer", _symbols, units=(20,)),
-    _row("deepmirgene-bilstm", "the same with LSTM layers that read in both directions", _symbols, bidirectional=True),
-    _row("deepmirgene-cnn", "two convolutions instead", _symbols, convolutions=(20, 10), units=(), attention=None),
-    _row("deepmirgene-cnn-lstm", "two convolutions, two LSTM layers", _symbols, convolutions=(20, 10), attention=None),
-    _row("deepmirgene2016", "LSTM layers over the bases and over both arms of the structure, one flipped", _streams),
-    _row("deepmirgene2016-noflip", "the same, without the flip", _streams_unflipped),
-    _row("deepmirgene2016-sequence", "the same, of the bases alone", _bases, structure=False),
-    _row("deepmirgene2016-structure", "the same, of the structure alone", _arms, sequence=False),
+    _new("deepmirgene", "two LSTM layers and attention over bases and their place in the structure", _symbols),
+    _new("deepmirgene-position", "attention with a vector for each position", _symbols, attention="position"),
+    _new("deepmirgene-sequence", "the bases alone", _bases, alphabet=4),
+    _new("deepmirgene-structure", "the structure alone", _marks, alphabet=4),
+    _new("deepmirgene-lstm", "the last output of two LSTM layers, without attention", _symbols, attention=None),
+    _new("deepmirgene-lstm1", "one LSTM layer and attention", _symbols, units=(20,)),
+    _new("deepmirgene-bilstm", "two LSTM layers in both directions and attention", _symbols, bidirectional=True),
+    _new("deepmirgene-cnn", "two convolutions", _symbols, units=(), **_convolved),
+    _new("deepmirgene-cnn-lstm", "two convolutions and two LSTM layers", _symbols, **_convolved),
+    _old("deepmirgene2016", "LSTM layers over the bases and over both arms, one of them flipped", _streams, 3),
+    _old("deepmirgene2016-noflip", "the same without the flip", _streams_unflipped, 3),
+    _old("deepmirgene2016-sequence", "an LSTM layer over the bases", _bases, structure=False),
+    _old("deepmirgene2016-structure", "LSTM layers over both arms, one of them flipped", _arms, 2, sequence=False),
 )
 MODELS = {row.name: row for row in ROWS}
