@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -100,7 +101,8 @@ def learn(
         set_weights(module, start)
 
     def evaluate(predict: Callable[[Batch], np.ndarray], epoch: int) -> dict[str, float]:
-        return {"average_precision": average_precision(positive[aside], np.asarray(spec.score(predict(held))))}
+        scores = np.asarray(spec.score(jnp.asarray(predict(held))))
+        return {"average_precision": average_precision(positive[aside], scores)}
 
     data = named(tuple(column[~aside] for column in inputs)) | examples(positive[~aside], training.balanced)
     chosen: dict[str, Any] = {"evaluate": evaluate, "better": "average_precision"} if training.validation else {}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices
+from mirscan.devices import (
+    Scorer,
+    backend,
+    best_precision,
+    compiled_rows,
+    configure,
+    local_devices,
+    mini_batch,
+)
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
 from mirscan.hairpins import find_hairpins
@@ -81,15 +89,15 @@ def score_molecules(
         As `mirscan.models.load_model` returns it.
     """
     scores = np.zeros(len(molecules.lengths), dtype=np.float32)
-    scorers: dict[tuple[tuple[int, ...], ...], Callable[..., np.ndarray]] = {}
+    chosen, platform = local_devices(devices), backend()
     for rows, inputs in _inputs(spec, molecules):
-        shapes = tuple(column.shape[1:] for column in inputs)
-        if shapes not in scorers:
-            compiled = compiled_rows(spec, backend())
-            scorers[shapes] = Scorer(
-                replace(spec, shapes=shapes), *model, rows=compiled, devices=local_devices(devices)
-            ).score
-        np.maximum.at(scores, rows, scorers[shapes](*inputs))
+        if len(rows):
+            # few molecules fill few steps of the same mini-batch: their scores do not change, only the waiting does
+            mini, most = mini_batch(spec, platform), compiled_rows(spec, platform)
+            compiled = min(most, mini * (1 << (-(-len(rows) // (mini * len(chosen))) - 1).bit_length()))
+            shaped = replace(spec, shapes=tuple(column.shape[1:] for column in inputs))
+            scorer = Scorer(shaped, *model, rows=compiled, devices=chosen)
+            np.maximum.at(scores, rows, scorer.score(*inputs))
     return scores
 
 

@@ -47,7 +47,7 @@ HOMES = {
     "optax": ["train"],
     "typer": ["cli"],
     "rich": ["cli"],
-    "jax": ["models", "devices", "train", "scan", "bench"],
+    "jax": ["learn", "models", "devices", "train", "scan", "bench"],
     "flax": ["adapt", "models", "devices", "train", "cascade", "learn", "mine", "bench"],
     "jaxtyping": ["models"],
     "numpy": [""],

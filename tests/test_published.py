@@ -20,7 +20,7 @@ from mirscan.store import ScoreStore
 from mirscan.types import Grid, InputError, UsageError
 
 GRID = Grid(100, 20)
-FAST = ("deepmirgene", "deepmir-vgg-4m-32fu", "deepmir-seq", "mirdnn-animal")
+FAST = ("deepmirgene",)
 FAST_AND_SLOW = [
     name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
     for name, spec in MODELS.items()
@@ -41,11 +41,11 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     return path, codes
 
 
-def scanned(path: Path, folder: Path, name: str, weights: Path, **options: Any) -> np.ndarray:
+def scanned(path: Path, home: Path, name: str, weights: Path, **options: Any) -> np.ndarray:
     """Window scores, float32 (windows, 2)."""
-    folder.mkdir(exist_ok=True)
-    scan_genome(path, Options(output=folder / "x.bw", model=name, weights=weights, **options))
-    store = ScoreStore.open(str(folder / "x.bw.store"))
+    home.mkdir(exist_ok=True)
+    scan_genome(path, Options(output=home / "x.bw", model=name, weights=weights, precision="float32", **options))
+    store = ScoreStore.open(str(home / "x.bw.store"))
     return np.concatenate([scores for _, scores in store.iter_scores()])
 
 
@@ -74,7 +74,7 @@ def test_viennarna_folds_where_it_is_asked_for(
     genome: tuple[Path, np.ndarray], weights_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     path, codes = genome
-    name = "mirdnn-animal"
+    name = "deepmirgene"
     weights = weights_of(name)
     found = scanned(path, tmp_path / "run", name, weights, folder="viennarna", threads=1)
     text = decode(codes[:100]).decode().replace("T", "U")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from mirscan import cli, molecules
 from mirscan.kernels.bases import ABSENT
-from mirscan.models import MODELS, untrained_model
+from mirscan.models import MODELS, load_model
 from mirscan.molecules import LONGEST, fold_once, fold_sequences, molecules_of, read_sequences, row_folder
 from mirscan.score import score_fasta, score_molecules
 from mirscan.types import InputError, UsageError
@@ -30,6 +31,7 @@ def written(folder: Path, text: str, name: str = "s.fa") -> Path:
 
 def main(monkeypatch: pytest.MonkeyPatch, capsys: Any, *arguments: object) -> tuple[int, list[str]]:
     monkeypatch.setattr(sys, "argv", ["mirscan", *map(str, arguments)])
+    monkeypatch.setattr(logging.root, "handlers", [])
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code or 0, capsys.readouterr().err.splitlines()  # type: ignore[return-value]
@@ -114,8 +116,8 @@ def test_windows_fold_alike_by_rows_and_one_by_one() -> None:
     assert row_folder(MODELS["mire2e"], "hairpins") is None
 
 
-def test_a_window_model_scores_a_molecule_by_its_best_window() -> None:
-    spec, model = MODELS["mire2e-tiny"], untrained_model("mire2e-tiny")
+def test_a_window_model_scores_a_molecule_by_its_best_window(tiny_weights: Path) -> None:
+    spec, model = MODELS["mire2e-tiny"], load_model("mire2e-tiny", tiny_weights)
     text = LET_7 + LET_7
     windows = [text[start : start + 100] for start in (0, 20, 40, 60)]
     whole = score_molecules(spec, model, molecules_of([text]))

@@ -334,6 +334,7 @@ def _row(name: str, kind: type[ImageNetwork], summary: str, **options: int) -> M
         encode=encode,
         shapes=((ROWS, COLUMNS, COLOURS),),
         wide=kind is VGG,
+        mini_batch=8,
     )
 
 

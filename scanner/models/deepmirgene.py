@@ -91,7 +91,9 @@ def recur(
         From the last step to the first. Keras repeats the last output at the steps of padding then; here it is 0.
     """
     weights = [layer.gates(x.shape[-1]) for layer in layers]
-    start = [jnp.zeros((layer.units, x.shape[-1])) for layer in layers]
+    # made of an input, not constant: a scan in `jax.shard_map` wants states that vary over devices from the start
+    nothing = 0 * present[:1]
+    start = [jnp.repeat(nothing, layer.units, axis=0) for layer in layers]
 
     @partial(jax.checkpoint, prevent_cse=False)
     def step(states: list[tuple[Array, Array]], now: tuple[Array, Array]) -> tuple[list[tuple[Array, Array]], Array]:

@@ -1,0 +1,305 @@
+"""DeepMir's networks on hairpin images: parameters, layers against plain NumPy, and what a score may depend on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mirscan.models.deepmir_image import MODELS, Convolution2D, ResidualModule, encode, max_pool, neighbour_pool
+from mirscan.models.layers import Precision
+from mirscan.types import Molecules
+
+PARAMETERS = {
+    "vgg-1m": {32: 850_130, 64: 1_678_130, 128: 3_334_130, 256: 6_646_130},
+    "vgg-2m": {32: 311_066, 64: 541_562, 128: 1_002_554, 256: 1_924_538},
+    "vgg-3m": {32: 516_554, 64: 571_946, 128: 682_730, 256: 904_298},
+    "vgg-3m-3x3": {32: 221_642, 64: 277_034, 128: 387_818, 256: 609_386},
+    "vgg-4m": {32: 273_626, 64: 287_546, 128: 315_386, 256: 371_066},
+    "inception-1m": {8: 164_722, 12: 246_810, 16: 329_314, 20: 412_234},
+    "inception-2m": {8: 166_626, 12: 251_058, 16: 336_834, 20: 423_954},
+    "inception-3m": {8: 168_530, 12: 255_306, 16: 344_354, 20: 435_674},
+    "inception-4m": {8: 170_434, 12: 259_554, 16: 351_874, 20: 447_394},
+    "resnet-1m": {20: 7_922, 24: 11_234, 28: 15_122, 32: 19_586},
+    "resnet-2m": {20: 15_242, 24: 21_746, 28: 29_402, 32: 38_210},
+    "resnet-3m": {20: 22_562, 24: 32_258, 28: 43_682, 32: 56_834},
+    "resnet-4m": {20: 29_882, 24: 42_770, 28: 57_962, 32: 75_458},
+}
+"""Of modules and width: computed from the published layers; computed."""
+STATISTICS = {20: 80, 24: 96, 28: 112, 32: 128}
+"""Of batch norm, a module of a ResNet."""
+
+FLOAT32, BFLOAT16 = Precision.named("float32"), Precision.named("bfloat16")
+SMALL = ("deepmir-vgg-1m-32fu", "deepmir-inception-1m-8ck", "deepmir-resnet-1m-20ck")
+
+
+def name_of(kind: str, width: int) -> str:
+    family, modules, *form = kind.split("-")
+    return "-".join(["deepmir", family, modules, f"{width}{'fu' if family == 'vgg' else 'ck'}", *form])
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(7)
+
+
+def images_of(generator, rows=3):
+    return generator.integers(0, 256, (rows, 25, 100, 3)).astype(np.uint8)
+
+
+def shaken(module, generator):
+    """The module in eval mode with every parameter and statistic random, so that no term can hide behind 0 or 1."""
+    module.eval()
+    state = nnx.state(module, (nnx.Param, nnx.BatchStat))
+
+    def leaf(old):
+        spread = 1.4 / np.sqrt(np.prod(old.shape[:-1])) if old.ndim > 1 else 0.3
+        return (spread * generator.standard_normal(old.shape)).astype(np.float32)
+
+    nnx.update(module, jax.tree.map(leaf, state))
+    for _, node in nnx.iter_graph(module):
+        if isinstance(node, nnx.BatchNorm):
+            node.var[...] = jnp.abs(node.var[...]) + 0.5
+    return module
+
+
+def small(name, generator, **options):
+    return shaken(MODELS[name].build(rngs=nnx.Rngs(0), **options), generator)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def convolution(layer, x, same=True):
+    kernel = np.asarray(layer.kernel[...], np.float64)
+    width = len(kernel)
+    if same:
+        before = (width - 1) // 2
+        x = np.pad(x, ((0, 0), (before, width - 1 - before), (before, width - 1 - before), (0, 0)))
+    high, wide = x.shape[1] - width + 1, x.shape[2] - width + 1
+    out = np.zeros((len(x), high, wide, kernel.shape[-1]))
+    for row in range(width):
+        for column in range(width):
+            out += x[:, row : row + high, column : column + wide] @ kernel[row, column]
+    return out + np.asarray(layer.bias[...])
+
+
+def pooled(x):
+    high, wide = x.shape[1] // 2, x.shape[2] // 2
+    corners = [x[:, row : 2 * high : 2, column : 2 * wide : 2] for row in range(2) for column in range(2)]
+    return np.max(corners, axis=0)
+
+
+def pooled_in_place(x):
+    edge = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
+    return np.max(
+        [edge[:, row : row + x.shape[1], column : column + x.shape[2]] for row in (0, 1) for column in (0, 1)], 0
+    )
+
+
+def batch_norm(norm, x):
+    scaled = (x - np.asarray(norm.mean[...])) / np.sqrt(np.asarray(norm.var[...]) + 1e-3)
+    return scaled * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
+
+
+def dense(layer, x):
+    return x @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...])
+
+
+def test_the_rows_are_the_published_grid():
+    expected = {name_of(kind, width) for kind, counts in PARAMETERS.items() for width in counts}
+    assert set(MODELS) == expected
+    assert len(MODELS) == 48 + 4
+    assert all(name == spec.name for name, spec in MODELS.items())
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_parameter_counts(kind):
+    for width, count in PARAMETERS[kind].items():
+        model = nnx.eval_shape(lambda: MODELS[name_of(kind, width)].build(rngs=nnx.Rngs(0)))  # noqa: B023
+        sizes = [leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))]
+        assert sum(sizes) == count
+        statistics = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
+        assert statistics == (int(kind[7]) * STATISTICS[width] if kind.startswith("resnet") else 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "outputs", "width", "same"),
+    [((25, 100, 3), 8, 5, False), ((25, 20, 3), 8, 3, True), ((7, 9, 6), 5, 5, True), ((6, 10, 4), 6, 3, True),
+     ((7, 9, 6), 5, 2, True), ((7, 9, 6), 5, 1, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("rectified", [True, False])
+def test_convolution_and_its_gradient(generator, shape, outputs, width, same, rectified):
+    layers = {
+        precision: shaken(
+            Convolution2D(
+                shape[-1], outputs, width, same=same, rectified=rectified, precision=precision, rngs=nnx.Rngs(0)
+            ),
+            np.random.default_rng(3),
+        )
+        for precision in (FLOAT32, BFLOAT16)
+    }
+    x = generator.standard_normal((3, *shape)).astype(np.float32)
+    weights = generator.standard_normal(convolution(layers[FLOAT32], x, same).shape).astype(np.float32)
+
+    def plain(x, kernel, bias):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME" if same else "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.maximum(y + bias, 0) if rectified else y + bias
+
+    def ours(precision):
+        graph, state = nnx.split(layers[precision])
+        return lambda x, kernel, bias: nnx.merge(graph, state | {"kernel": kernel, "bias": bias})(x)
+
+    def run(function):
+        def total(*arguments):
+            y = function(*arguments)
+            return jnp.sum(y * weights), y
+
+        (_, y), gradients = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(x, kernel, bias)
+        return y, *gradients
+
+    kernel, bias = layers[FLOAT32].kernel[...], layers[FLOAT32].bias[...]
+    expected = run(plain)
+    for precision, tolerance in ((FLOAT32, 2e-6), (BFLOAT16, 2e-2)):
+        for found, wanted in zip(run(ours(precision)), expected, strict=True):
+            assert np.abs(found - wanted).max() < tolerance * np.abs(wanted).max()
+    np.testing.assert_allclose(
+        expected[0], relu(convolution(layers[FLOAT32], x, same)) if rectified else convolution(layers[FLOAT32], x, same),
+        atol=1e-5,
+    )  # fmt: skip
+
+
+def test_pools(generator):
+    x = generator.standard_normal((2, 11, 49, 3)).astype(np.float32)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(x)), pooled(x))
+    np.testing.assert_array_equal(neighbour_pool(jnp.asarray(x)), pooled_in_place(x))
+
+
+def test_residual_module(generator):
+    module = shaken(ResidualModule(6, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
+    x = generator.standard_normal((2, 5, 8, 6)).astype(np.float32)
+    y = convolution(module.convolutions[0], relu(batch_norm(module.norms[0], x)))
+    y = convolution(module.convolutions[1], relu(batch_norm(module.norms[1], y)))
+    np.testing.assert_allclose(module(jnp.asarray(x)), x + y, rtol=1e-5, atol=1e-5)
+
+
+def test_vgg(generator):
+    model, images = small("deepmir-vgg-4m-32fu", generator), images_of(generator)
+    x = images / 255
+    for number, layer in enumerate(model.convolutions):
+        x = relu(convolution(layer, x, same=number > 0))
+        x = pooled(x) if number % 2 else x
+    assert x.shape == (3, 1, 6, 72)
+    expected = dense(model.last, relu(dense(model.dense, x.reshape(3, -1))))
+    np.testing.assert_allclose(jax.jit(model)(jnp.asarray(images)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_inception(generator):
+    model, images = small("deepmir-inception-2m-8ck", generator), images_of(generator)
+    x = relu(convolution(model.first, images / 255))
+    for block in model.blocks:
+        one, two, three = block.single, block.narrow[0], block.narrow[1]
+        towers = [
+            relu(convolution(block.pooled, pooled_in_place(x))),
+            relu(convolution(block.wide[0], relu(convolution(two, x)))),
+            relu(convolution(block.wide[1], relu(convolution(three, x)))),
+            relu(convolution(one, x)),
+        ]
+        x = np.concatenate(towers, axis=-1)
+    assert x.shape == (3, 25, 100, 32)
+    np.testing.assert_allclose(
+        jax.jit(model)(jnp.asarray(images)), dense(model.last, x.reshape(3, -1)), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("modules", [2, 4])
+def test_resnet(generator, modules):
+    model, images = small(f"deepmir-resnet-{modules}m-20ck", generator), images_of(generator)
+    x = relu(convolution(model.first, images / 255, same=False))
+    for number, block in enumerate(model.blocks):
+        y = x
+        for norm, layer in zip(block.norms, block.convolutions, strict=True):
+            y = convolution(layer, relu(batch_norm(norm, y)))
+        x = x + y
+        if modules == 4 and number == 0:
+            x = relu(x)
+    assert x.shape == (3, 23, 98, 20)
+    np.testing.assert_allclose(
+        jax.jit(model)(jnp.asarray(images)), dense(model.last, x.mean((1, 2))), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_an_image_does_not_see_its_batch_mates(generator, name):
+    run, images = jax.jit(small(name, generator)), images_of(generator, rows=4)
+    other = images.copy()
+    other[1:] = images_of(generator, rows=3)
+    assert np.array_equal(run(images)[0], run(other)[0])
+    np.testing.assert_allclose(run(images)[::-1], run(images[::-1].copy()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_has_a_finite_gradient(generator, name):
+    graph, params, rest = nnx.split(small(name, generator), nnx.Param, ...)
+    images = images_of(generator)
+
+    def loss(params):
+        return jnp.sum(nnx.merge(graph, params, rest, copy=True)(images) ** 2)
+
+    for path, leaf in nnx.to_flat_state(jax.jit(jax.grad(loss))(params)):
+        values = np.asarray(leaf[...])
+        assert np.isfinite(values).all(), path
+        assert values.any(), path
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_training_changes_what_it_should(generator, name):
+    """Dropout draws anew at each step, batch statistics move, and neither does in eval mode."""
+    model, images = MODELS[name].build(rngs=nnx.Rngs(0)), jnp.asarray(images_of(generator))
+    model.train()
+    before = jax.tree.map(np.asarray, nnx.state(model, nnx.BatchStat))
+    first, second = model(images), model(images)
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(nnx.state(model, nnx.BatchStat)), strict=True)
+    ]
+    assert moved == [True] * (4 if "resnet" in name else 0)
+    assert np.array_equal(first, second) == ("resnet" in name)
+    model.eval()
+    assert np.array_equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_stays_near_float32(generator, name):
+    images, scores = images_of(generator), {}
+    for precision in ("float32", "bfloat16"):
+        model = small(name, np.random.default_rng(3), precision=precision)
+        scores[precision] = np.asarray(MODELS[name].score(jax.jit(model)(images)))
+        assert scores[precision].dtype == np.float32
+    assert 0 < np.abs(scores["float32"] - scores["bfloat16"]).max() < 0.02
+
+
+def hairpins(width):
+    """A hairpin of 8 pairs around a loop of 5, and the same bases unpaired, in tables of a given width."""
+    codes, partners = np.full((2, width), 5, np.uint8), np.full((2, width), -1, np.int16)
+    codes[:, :21] = [2, 1, 0, 3, 2, 2, 1, 0, 0, 3, 0, 1, 0, 3, 2, 1, 1, 0, 3, 2, 1]
+    partners[0, :8], partners[0, 13:21] = np.arange(20, 12, -1), np.arange(7, -1, -1)
+    return Molecules(codes, np.full(2, 21), partners, np.array([-9.0, 0.0], np.float32))
+
+
+def test_what_has_no_hairpin_scores_zero():
+    (images,) = encode(hairpins(100))
+    assert images.dtype == np.uint8
+    assert images.shape == (2, *MODELS[SMALL[2]].shapes[0])
+    assert np.array_equal(encode(hairpins(40))[0], images)
+    assert (images[0] != 255).any()
+    assert (images[1] == 255).all()
+    spec = MODELS[SMALL[2]]
+    model = spec.build(rngs=nnx.Rngs(0))
+    model.eval()
+    score = np.asarray(spec.score(model(jnp.asarray(images))))
+    assert 0.01 < score[0] < 0.99
+    assert score[1] == 0
