@@ -75,11 +75,11 @@ def read_sequences(path: Path) -> Sequences:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not names:
         raise InputError(f"{path}: no FASTA record found")
-    for name, piece, where in zip(names, pieces, places, strict=True):
-        if not name.isprintable() or not name:
+    for record, piece, where in zip(names, pieces, places, strict=True):
+        if not record.isprintable() or not record:
             raise InputError(f"{where}: the record has no name that can be printed; write one after '>'")
         if not piece:
-            raise InputError(f"{where}: {name!r} has no sequence; remove the record")
+            raise InputError(f"{where}: {record!r} has no sequence; remove the record")
     return Sequences(names, [b"".join(piece).decode("ascii") for piece in pieces])
 
 

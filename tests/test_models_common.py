@@ -57,7 +57,7 @@ RESNET = {
     "3m": (22_562, 32_258, 43_682, 56_834),
     "4m": (29_882, 42_770, 57_962, 75_458),
 }
-"""The hairpin-image networks by modules and width; those of VGG with three modules are 5 x 5 unless their name says so."""
+"""The hairpin-image networks by modules and width; a VGG of three modules is 5 x 5 unless its name says so."""
 for kind, table, widths in (
     ("vgg", VGG, ("32fu", "64fu", "128fu", "256fu")),
     ("inception", INCEPTION, ("8ck", "12ck", "16ck", "20ck")),

@@ -13,6 +13,7 @@ import abc
 import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,16 +105,20 @@ def _forward(
 
 
 def _backward(
-    sides: tuple[int, int], rectified: bool, precision: Precision, kept: tuple[Array, ...], gradient: Array
+    sides: tuple[int, int],
+    rectified: bool,
+    precision: Precision,
+    kept: tuple[Array, Array, Array | None],
+    gradient: Array,
 ) -> tuple[Array, Array, Array]:
     x, kernel, y = kept
     high, wide, inputs, outputs = kernel.shape
     weight, before = _flat(kernel, precision), (high - 1) // 2
     left, width = sides[0], x.shape[2]
 
-    def one(total: tuple[Array, Array], rows: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
-        image, y, gradient = rows
-        if rectified:
+    def one(total: tuple[Array, Array], row: tuple[Array, Array | None, Array]) -> tuple[tuple[Array, Array], Array]:
+        image, y, gradient = row
+        if y is not None:
             gradient = jnp.where(y > 0, gradient, 0)
         columns = _columns(image, wide, sides, precision)
         parts = jnp.concatenate([_shifted(gradient, before - row) for row in range(high)], axis=-1)
@@ -122,7 +127,8 @@ def _backward(
         of_weight = _product(columns.transpose(2, 0, 1).reshape(wide * inputs, -1), parts)
         of_columns = _product(parts, weight, 1).reshape(*columns.shape[:2], wide, inputs)
         shifts = [((0, 0), (s, wide - 1 - s), (0, 0)) for s in range(wide)]
-        of_image = sum(jnp.pad(of_columns[:, :, s], shift) for s, shift in enumerate(shifts))
+        parted = [jnp.pad(of_columns[:, :, s], shift) for s, shift in enumerate(shifts)]
+        of_image = sum(parted[1:], start=parted[0])
         return (total[0] + of_weight, total[1] + gradient.sum((0, 1))), of_image[:, left : left + width]
 
     zeros = (jnp.zeros((wide * inputs, high * outputs)), jnp.zeros(outputs))
@@ -158,7 +164,7 @@ class Convolution2D(nnx.Module):
 
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H2 W2 O"]:
         dtype = self.precision.activations
-        x, kernel, bias = x.astype(dtype), self.kernel[...].astype(dtype), self.bias[...].astype(dtype)
+        x, kernel, bias = (jnp.asarray(array, dtype) for array in (x, self.kernel[...], self.bias[...]))
         if jax.default_backend() != "cpu":
             y = jax.lax.conv_general_dilated(
                 x, kernel, (1, 1), (self.edge, self.edge), dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -215,7 +221,7 @@ class VGG(ImageNetwork):
     def __init__(self, *, modules: int, units: int, width: int = 3, precision: str = "float32", rngs: nnx.Rngs) -> None:
         chosen = Precision.named(precision)
         channels = (COLOURS, *FILTERS[:modules])
-        self.convolutions = nnx.List([])
+        self.convolutions: Any = nnx.List([])
         for inputs, outputs in itertools.pairwise(channels):
             for first in (inputs, outputs):
                 same = len(self.convolutions) > 0

@@ -165,7 +165,8 @@ class DeepMiRGene(nnx.Module):
     ) -> None:
         self.alphabet, self.bidirectional = alphabet, bidirectional
         width, ways = alphabet, 2 if bidirectional else 1
-        self.convolutions, self.layers = nnx.List([]), nnx.List([])
+        self.convolutions: Any = nnx.List([])
+        self.layers: Any = nnx.List([])
         for channels in convolutions:
             kind = Precision.named("float32")
             self.convolutions.append(Convolution(width, channels, precision=kind, rngs=rngs))
@@ -254,6 +255,7 @@ def _one_hot(letters: UInt8[Array, "B T"], alphabet: int) -> tuple[Float[Array, 
 
 def _dense(layer: nnx.Linear, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
     """A dense layer of the last inputs that it has weights for: those before them are padding, and 0."""
+    assert layer.bias is not None
     return jnp.einsum("io,ib->ob", layer.kernel[...][-len(x) :], x) + layer.bias[...][:, None]
 
 
