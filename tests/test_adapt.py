@@ -17,6 +17,7 @@ from mirscan.checkpoints import weights
 from mirscan.cli import app
 from mirscan.genome import open_genome
 from mirscan.models import MODELS, filled, load_model
+from mirscan.models.duplex import MEMBERS
 from mirscan.options import Options
 from mirscan.run import scan_genome
 from mirscan.store import ScoreStore
@@ -30,7 +31,7 @@ WIDE = 128
 def source(duplex_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of duplex that come with findings in precursors; those are unlike the findings in a background."""
     folder = tmp_path_factory.mktemp("adapt") / "duplex"
-    findings = np.random.default_rng(1).exponential(2.0, (400, 2, WIDE)).astype(np.float16)
+    findings = np.random.default_rng(1).exponential(2.0, (400, MEMBERS, WIDE)).astype(np.float16)
     weights.save(
         folder, weights.restore(duplex_weights), {"model": "duplex"}, beside={PRECURSORS: {"findings": findings}}
     )
@@ -56,7 +57,7 @@ def tree_of(duplex_weights: Path) -> dict[str, Any]:
 
 def drawn(generator: np.random.Generator, rows: int, shift: float) -> np.ndarray:
     """Findings of which the second half of the units is shifted."""
-    found = generator.exponential(1.0, (rows, 2, WIDE))
+    found = generator.exponential(1.0, (rows, MEMBERS, WIDE))
     found[..., WIDE // 2 :] += shift
     return found.astype(np.float16)
 
@@ -107,7 +108,7 @@ def test_what_is_no_better_is_dropped(duplex_weights: Path, tmp_path: Path, monk
 
 def test_every_hairpin_is_judged_by_the_layers_of_its_fold(duplex_weights: Path) -> None:
     tree = tree_of(duplex_weights)
-    shipped = {m: {"0": tree["members"][m]["dense"]["1"], "1": tree["members"][m]["dense"]["2"]} for m in ("0", "1")}
+    shipped = {m: {"0": each["dense"]["1"], "1": each["dense"]["2"]} for m, each in tree["members"].items()}
     other = {m: layers | {"1": {k: -v for k, v in layers["1"].items()}} for m, layers in shipped.items()}
     judgements = {"0": {"members": shipped}, "1": {"members": other}}
     generator = np.random.default_rng(0)

@@ -135,6 +135,17 @@ class Attention(nnx.Module):
         return shares / (shares.sum(axis=0) + missing * EPSILON) * present
 
 
+class Dense(nnx.Module):
+    """A dense layer that takes the last of its inputs alone: those before them are 0, being padding."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(glorot(rngs.params(), (inputs, outputs)))
+        self.bias = nnx.Param(jnp.zeros((outputs,)))
+
+    def __call__(self, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
+        return jnp.einsum("io,ib->ob", self.kernel[...][-len(x) :], x) + jnp.reshape(self.bias[...], (-1, 1))
+
+
 class DeepMiRGene(nnx.Module):
     """Symbols of candidate precursors to two logits; the network of 2017.
 
@@ -177,7 +188,7 @@ class DeepMiRGene(nnx.Module):
         self.attention = None if attention is None else Attention(width, shared=attention == "shared", rngs=rngs)
         self.last = attention is None and bool(units)
         sizes = (width if self.last else LENGTH * width, 400, 100, 2)
-        self.dense = nnx.List([nnx.Linear(a, b, kernel_init=glorot, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.dense = nnx.List([Dense(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.dropout = nnx.Dropout(0.1, rngs=rngs)
 
     def __call__(self, symbols: UInt8[Array, "B T"]) -> Float[Array, "B 2"]:
@@ -194,9 +205,9 @@ class DeepMiRGene(nnx.Module):
         if self.attention is not None:
             x = x * self.attention(x, present)[:, None]
         x = x[-1] if self.last else x.reshape(-1, x.shape[-1])
-        x = jax.nn.sigmoid(_dense(self.dense[0], self.dropout(x)))
-        x = jax.nn.sigmoid(_dense(self.dense[1], self.dropout(x)))
-        return _dense(self.dense[2], x).T
+        x = jax.nn.sigmoid(self.dense[0](self.dropout(x)))
+        x = jax.nn.sigmoid(self.dense[1](self.dropout(x)))
+        return self.dense[2](x).T
 
 
 class Stream(nnx.Module):
@@ -228,21 +239,20 @@ class DeepMiRGene2016(nnx.Module):
     ) -> None:
         alphabets = [4] * sequence + [3, 3] * structure
         self.streams = nnx.List([Stream(alphabet, rngs=rngs) for alphabet in alphabets])
-        dense = partial(nnx.Linear, kernel_init=glorot, rngs=rngs)
-        self.sequence = dense(10, 2) if sequence else None
-        self.structure = dense(20, 2) if structure else None
-        self.join = dense(4, 2) if sequence and structure else None
+        self.sequence = Dense(10, 2, rngs=rngs) if sequence else None
+        self.structure = Dense(20, 2, rngs=rngs) if structure else None
+        self.join = Dense(4, 2, rngs=rngs) if sequence and structure else None
         self.dropout = nnx.Dropout(0.2, rngs=rngs)
 
     def __call__(self, *streams: UInt8[Array, "B T"]) -> Float[Array, "B 2"]:
         ends = [self.dropout(stream(letters)) for stream, letters in zip(self.streams, streams, strict=True)]
         logits = []
         if self.sequence is not None:
-            logits.append(_dense(self.sequence, ends[0]))
+            logits.append(self.sequence(ends[0]))
         if self.structure is not None:
-            logits.append(_dense(self.structure, jnp.concatenate(ends[-2:])))
+            logits.append(self.structure(jnp.concatenate(ends[-2:])))
         if self.join is not None:
-            logits = [_dense(self.join, jax.nn.sigmoid(jnp.concatenate(logits)))]
+            logits = [self.join(jax.nn.sigmoid(jnp.concatenate(logits)))]
         return logits[0].T
 
 
@@ -251,12 +261,6 @@ def _one_hot(letters: UInt8[Array, "B T"], alphabet: int) -> tuple[Float[Array, 
     letters = letters.T
     known = letters[:, None] == jnp.arange(1, alphabet + 1, dtype=letters.dtype)[:, None]
     return known.astype(jnp.float32), (letters > 0).astype(jnp.float32)
-
-
-def _dense(layer: nnx.Linear, x: Float[Array, "I B"]) -> Float[Array, "O B"]:
-    """A dense layer of the last inputs that it has weights for: those before them are padding, and 0."""
-    assert layer.bias is not None
-    return jnp.einsum("io,ib->ob", layer.kernel[...][-len(x) :], x) + layer.bias[...][:, None]
 
 
 def _width(molecules: Molecules) -> int:
@@ -290,7 +294,11 @@ def _streams(molecules: Molecules) -> tuple[np.ndarray, ...]:
 def _streams_unflipped(molecules: Molecules) -> tuple[np.ndarray, ...]:
     bases, forward, backward = _streams(molecules)
     # both are aligned right: the backward arm, as it stands in the molecule, is where it is flipped
-    return bases, forward, backward.astype(bool) * structure_right(molecules.lengths, molecules.partners, len(bases[0]))
+    return (
+        bases,
+        forward,
+        backward.astype(bool) * structure_right(molecules.lengths, molecules.partners, _width(molecules)),
+    )
 
 
 def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
