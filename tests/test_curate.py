@@ -24,6 +24,7 @@ from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import encode, reverse_complement
 from mirscan.mine import Rounds, mine, score_hairpins
 from mirscan.models import MODELS, set_weights
+from mirscan.models.duplex import MEMBERS
 
 STEM = "UGGAGGCCUUCGAUGGUAGACUAG"
 
@@ -136,7 +137,7 @@ def test_the_shipped_model_is_the_mean_of_its_networks() -> None:
     found = contig_hairpins(random_codes(8, 6_000))
     module = MODELS["duplex"].build(rngs=nnx.Rngs(0))
     members = [score_hairpins(member, found, rows=64) for member in module.members]
-    assert len(members) == 2
+    assert len(members) == MEMBERS
     assert not np.allclose(members[0], members[1])
     np.testing.assert_allclose(score_hairpins(module, found, rows=64), np.mean(members, axis=0), atol=1e-5)
 
