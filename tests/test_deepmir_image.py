@@ -25,7 +25,7 @@ PARAMETERS = {
     "resnet-3m": {20: 22_562, 24: 32_258, 28: 43_682, 32: 56_834},
     "resnet-4m": {20: 29_882, 24: 42_770, 28: 57_962, 32: 75_458},
 }
-"""Of modules and width: computed from the published layers; computed."""
+"""Of kind and width, computed from the published layers."""
 STATISTICS = {20: 80, 24: 96, 28: 112, 32: 128}
 """Of batch norm, a module of a ResNet."""
 
@@ -126,6 +126,16 @@ def test_parameter_counts(kind):
         assert sum(sizes) == count
         statistics = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.BatchStat)))
         assert statistics == (int(kind[7]) * STATISTICS[width] if kind.startswith("resnet") else 0)
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_images_in_two_logits_out(kind):
+    spec = MODELS[name_of(kind, min(PARAMETERS[kind]))]
+    model = nnx.eval_shape(lambda: spec.build(rngs=nnx.Rngs(0)))
+    model.eval()
+    images = jax.ShapeDtypeStruct((2, *spec.shapes[0]), jnp.uint8)
+    logits = nnx.eval_shape(lambda model, images: model(images), model, images)
+    assert (logits.shape, logits.dtype) == ((2, 2), jnp.float32)
 
 
 @pytest.mark.parametrize(

@@ -359,13 +359,8 @@ def _rows() -> Iterator[ModelSpec]:
             yield _row(f"inception-{m}m-{filters}ck", Inception, summary, modules=m, filters=filters)
     for m in range(1, 5):
         for filters in (20, 24, 28, 32):
-            yield _row(
-                f"resnet-{m}m-{filters}ck",
-                ResNet,
-                f"ResNet, {m} modules, {filters} filters",
-                modules=m,
-                filters=filters,
-            )
+            summary = f"ResNet, {m} modules, {filters} filters"
+            yield _row(f"resnet-{m}m-{filters}ck", ResNet, summary, modules=m, filters=filters)
 
 
 MODELS = {row.name: row for row in _rows()}
