@@ -21,7 +21,7 @@ from mirscan.metrics import average_precision
 from mirscan.models import find_model, set_weights
 from mirscan.molecules import LONGEST, fold_once, molecules_of
 from mirscan.recipes import Published, published
-from mirscan.train import Batch, fit
+from mirscan.train import LONG, SHORT, Batch, fit
 from mirscan.types import InputError, ModelSpec, UsageError
 
 LABELS = {"1": True, "0": False}
@@ -104,23 +104,32 @@ def learn(
         scores = np.asarray(spec.score(jnp.asarray(predict(held))))
         return {"average_precision": average_precision(positive[aside], scores)}
 
-    data = named(tuple(column[~aside] for column in inputs)) | examples(positive[~aside], training.balanced)
+    data = examples(tuple(column[~aside] for column in inputs), positive[~aside], training)
     chosen: dict[str, Any] = {"evaluate": evaluate, "better": "average_precision"} if training.validation else {}
     return fit(module, training.loss, data, training.recipe, folder, log=log, **chosen)
 
 
 def named(inputs: tuple[np.ndarray, ...]) -> Batch:
-    """Inputs of a model by the names that losses know (`mirscan.train.inputs_of`)."""
+    """Inputs of a model by the names that losses know (`mirscan.train.logits_of`)."""
     return {f"input{number}": column for number, column in enumerate(inputs)}
 
 
-def examples(positive: np.ndarray, balanced: bool) -> Batch:
-    """Classes and weights of examples; balanced, both classes count the same and the mean weight is 1."""
+def examples(inputs: tuple[np.ndarray, ...], positive: np.ndarray, training: Published) -> Batch:
+    """Examples by the names that losses know; balanced, both classes count the same and the mean weight is 1.
+
+    They tell which are ``long`` (`mirscan.train.logits_of`) where these are few.
+    """
     weight = np.ones(len(positive), dtype=np.float32)
-    if balanced:
+    if training.balanced:
         for kind in (True, False):
             weight[positive == kind] = len(positive) / (2 * max(1, int((positive == kind).sum())))
-    return {"positive": positive, "weight": weight}
+    data = named(inputs) | {"positive": positive, "weight": weight}
+    if training.recurrent:
+        long = np.any([column[:, :-SHORT].any(axis=1) for column in inputs], axis=0)
+        batch, steps = training.recipe.batch, len(positive) // training.recipe.batch
+        if steps and long.any() and -(-int(long.sum()) // steps) <= batch // LONG:
+            data["long"] = long
+    return data
 
 
 def train_file(

@@ -18,6 +18,8 @@ class Published:
     loss: Callable[..., Any] = class_cross_entropy
     balanced: bool = False
     """Whether both classes count the same in the loss."""
+    recurrent: bool = False
+    """Whether inputs end together and begin with padding, 0: those of long molecules may be computed apart."""
     validation: float = 0.0
     """Share of the examples that is set aside; the weights that rank it best are taken. 0 takes the last ones."""
 
@@ -28,8 +30,8 @@ def adam(batch: int, epochs: int, rate: float = 1e-3) -> Recipe:
 
 
 PUBLISHED = {
-    "deepmirgene": Published(adam(256, 300)),  # the scripts' batch, not the 128 of the paper; no weights took effect
-    "deepmirgene2016": Published(adam(128, 500), class_squared_error),
+    "deepmirgene": Published(adam(256, 300), recurrent=True),  # the scripts' batch, not the 128 of the paper; no weights took effect
+    "deepmirgene2016": Published(adam(128, 500), class_squared_error, recurrent=True),
     "deepmir-seq": Published(adam(64, 5)),
     "deepmir": Published(adam(128, 100)),
     "cnn-lstm": Published(adam(6, 30)),

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mirscan.learn import examples, learn, read_labelled, train_file
 from mirscan.models import MODELS, find_model, load_model
 from mirscan.molecules import molecules_of
 from mirscan.recipes import PUBLISHED, published
 from mirscan.score import score_molecules
+from mirscan.train import LONG, SHORT, _order, logits_of
 from mirscan.types import InputError, UsageError
 
 HEADER = "name\tsequence\tlabel\n"
@@ -58,10 +61,40 @@ def test_the_longest_beginning_of_a_name_tells_the_recipe() -> None:
 
 def test_both_classes_count_the_same_where_it_is_asked_for() -> None:
     positive = np.arange(10) < 2
-    weight = examples(positive, balanced=True)["weight"]
+    training = published("mirtron-conv3")
+    weight = examples((), positive, replace(training, balanced=True))["weight"]
     assert weight[positive].sum() == pytest.approx(weight[~positive].sum())
     assert weight.mean() == pytest.approx(1)
-    assert (examples(positive, balanced=False)["weight"] == 1).all()
+    assert (examples((), positive, training)["weight"] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["deepmirgene", "deepmirgene2016"])
+def test_long_molecules_are_computed_apart_and_nothing_else_changes(name: str) -> None:
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(60, SHORT, 70)
+    lengths[[3, 40]] = 130, 200
+    spec, training = MODELS[name], published(name)
+    training = replace(training, recipe=replace(training.recipe, batch=2 * LONG))
+    molecules = molecules_of(["".join(generator.choice(list("ACGU"), size)) for size in lengths])
+    data = examples(spec.encode(molecules), np.arange(70) % 2 == 0, training)
+    assert np.flatnonzero(data["long"]).tolist() == [3, 40]
+    order = _order(data, training.recipe, 0, 70)
+    assert len(set(order.tolist())) == len(order) == 2 * training.recipe.batch
+    assert sorted(order[[31, 63]].tolist()) == [3, 40]
+    module = spec.build(rngs=nnx.Rngs(0))
+    module.eval()
+    batch = {key: jnp.asarray(column[order[:32]]) for key, column in data.items()}
+    whole = {key: column for key, column in batch.items() if key != "long"}
+    np.testing.assert_allclose(logits_of(module, batch), logits_of(module, whole), atol=1e-5)
+    data["long"][:] = True
+    with pytest.raises(ValueError, match="at most one in"):
+        _order(data, training.recipe, 0, 70)
+
+
+def test_long_molecules_are_not_set_apart_where_there_are_many() -> None:
+    spec, training = MODELS["deepmirgene"], published("deepmirgene")
+    molecules = molecules_of(["ACGU" * (20 if row % 3 else 40) for row in range(600)])
+    assert "long" not in examples(spec.encode(molecules), np.arange(600) % 2 == 0, training)
 
 
 def purines(tmp_path: Path, count: int = 120) -> Path:

@@ -16,7 +16,7 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.devices import Scorer
 from mirscan.kernels.bases import ABSENT
-from mirscan.learn import examples, named
+from mirscan.learn import examples
 from mirscan.models import MODELS, load_model, plain
 from mirscan.molecules import fold_sequences, molecules_of
 from mirscan.recipes import published
@@ -158,7 +158,7 @@ def test_one_compilation_a_shape(name: str, weights_of: Callable[[str], Path]) -
 def test_gradients_are_finite_and_reach_what_learns(name: str) -> None:
     spec = MODELS[name]
     module = spec.build(rngs=nnx.Rngs(1))
-    batch = named(spec.encode(molecules(name))) | examples(np.arange(6) % 2 == 0, balanced=True)
+    batch = examples(spec.encode(molecules(name)), np.arange(6) % 2 == 0, published(name))
     graph, params, rest = nnx.split(module, nnx.Param, ...)
     loss = published(name).loss
 

@@ -82,7 +82,7 @@ def seconds_an_epoch(name: str, learned: Examples, home: Path, steps: int = 4) -
     """Time of an epoch by the published recipe, from a few steps after the first epoch has compiled them."""
     training, marks = published(name), []
     recipe = replace(training.recipe, epochs=2, epoch_size=steps * training.recipe.batch)
-    data = named(learned.inputs) | examples(learned.positive, training.balanced)
+    data = examples(learned.inputs, learned.positive, training)
 
     def mark(predict: object, epoch: int) -> dict[str, float]:
         marks.append(time.perf_counter())
