@@ -73,10 +73,15 @@ class Rerun:
         home = self.work / model / f"{name}-cv-{training.recipe.epochs}" / f"seed{seed}"
         return cross_validate(model, training, self.examples(model, name, "train"), parts, home)
 
+    def home(self, model: str, seed: int, judged: tuple[str, str], epochs: int) -> Path:
+        """Where the training for a fixed test is kept."""
+        return self.work / model / f"{'-'.join(judged)}-{epochs}" / f"seed{seed}"
+
     def test(self, model: str, seed: int, learned: tuple[str, str], judged: tuple[str, str]) -> tuple[dict, dict]:
         """Figures of a fixed test, whole and cleaned."""
-        training = recipe_of(model, seed, self.epochs or 100)  # as many as the published scripts have for tests
-        home = self.work / model / f"{'-'.join(judged)}-{training.recipe.epochs}" / f"seed{seed}"
+        # the published scripts have 100 for tests
+        training = recipe_of(model, seed, self.epochs or (100 if model.startswith("deepmirgene") else None))
+        home = self.home(model, seed, judged, training.recipe.epochs)
         found = self.examples(model, *judged)
         scores = rerun(model, training, self.examples(model, *learned), {"test": found}, home)["test"]
         clean = clean_rows(self.labelled(*learned), self.labelled(*judged))
