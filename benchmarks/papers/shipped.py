@@ -70,6 +70,7 @@ def main() -> None:
         else:
             home = options.work / "shipped" / name
             if name in IMAGES:
+                home = options.work / "deepmir" / name / f"epochs{epochs}" / "seed0"  # as deepmir.py trains it
                 examples, what = (
                     as_examples(deepmir(options.data, "modhsa_train")),
                     "DeepMir's modhsa_train",
