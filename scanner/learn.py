@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from mirscan.checkpoints import weights
-from mirscan.devices import configure
+from mirscan.devices import best_precision, configure
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.metrics import average_precision
 from mirscan.models import find_model, set_weights
@@ -96,7 +96,7 @@ def learn(
             rows = generator.permutation(np.flatnonzero(positive == kind))
             aside[rows[: max(1, round(training.validation * len(rows)))]] = True
     held = named(tuple(column[aside] for column in inputs))
-    module = spec.build(rngs=nnx.Rngs(training.recipe.seed))
+    module = spec.build(rngs=nnx.Rngs(training.recipe.seed), precision=best_precision(spec))
     if start is not None:
         set_weights(module, start)
 

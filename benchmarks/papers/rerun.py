@@ -14,6 +14,7 @@ import numpy as np
 from figures import figures
 from flax import nnx
 
+from mirscan.devices import best_precision
 from mirscan.learn import examples, learn, named
 from mirscan.models import MODELS, set_weights
 from mirscan.molecules import fold_once, molecules_of
@@ -88,7 +89,7 @@ def seconds_an_epoch(name: str, learned: Examples, home: Path, steps: int = 4) -
         marks.append(time.perf_counter())
         return {}
 
-    module = MODELS[name].build(rngs=nnx.Rngs(0))
+    module = MODELS[name].build(rngs=nnx.Rngs(0), precision=best_precision(MODELS[name]))
     fit(module, training.loss, data, recipe, home, evaluate=mark, log=lambda line: None)
     return (marks[1] - marks[0]) / steps * max(1, len(learned.positive) // training.recipe.batch)
 

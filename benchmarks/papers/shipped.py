@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="where a folder for each model is made")
     parser.add_argument("--rows", nargs="*", default=[*PRECURSORS, *IMAGES, *MIRTRONS])
+    parser.add_argument("--image-epochs", type=int, default=100, help="of the image network, as deepmir.py trained it")
     options = parser.parse_args()
     kept = options.work / "deepmirgene"
     kept.mkdir(parents=True, exist_ok=True)
@@ -70,6 +71,7 @@ def main() -> None:
         else:
             home = options.work / "shipped" / name
             if name in IMAGES:
+                epochs = options.image_epochs
                 home = options.work / "deepmir" / name / f"epochs{epochs}" / "seed0"  # as deepmir.py trains it
                 examples, what = (
                     as_examples(deepmir(options.data, "modhsa_train")),
@@ -79,7 +81,7 @@ def main() -> None:
                 home.parent.mkdir(parents=True, exist_ok=True)
                 examples = examples_of(name, mirtrons(options.data, "all"), False, home.parent)
                 what = "mirtrons and canonical precursors of paper 003"
-            tree = trained(name, recipe_of(name, 0), examples, home)
+            tree = trained(name, recipe_of(name, 0, epochs), examples, home)
         put(name, tree, examples, epochs, what, options.out)
 
 
