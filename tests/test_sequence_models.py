@@ -241,7 +241,7 @@ def test_halving_convolution(generator, size, width, inputs):
 
 def test_cnn_lstm(generator):
     module, run = network("cnn-lstm")
-    (codes,) = cnn_lstm.encode(molecules_of(generator, (1, 10, 100, 164)))
+    (codes,) = MODELS["cnn-lstm"].encode(molecules_of(generator, (1, 10, 100, 164)))
     x = one_hot(codes)[..., None]
     for layer, shape in zip(module.convolutions, ((82, 2, 128), (41, 1, 128), (21, 1, 128)), strict=True):
         x = relu(convolution(x, as_numpy(layer.kernel), 2) + as_numpy(layer.bias))
@@ -267,7 +267,7 @@ def test_filters_in_four_shifts(generator, height):
 @pytest.mark.parametrize("name", ["mirtron-conv4", "mirtron-concat"])
 def test_mirtron_cnn(generator, name):
     module, run = network(name)
-    (codes,) = mirtron_cnn.encode(molecules_of(generator, (1, 4, 80, 164)))
+    (codes,) = MODELS["mirtron-conv3"].encode(molecules_of(generator, (1, 4, 80, 164)))
     found = []
     for layer in module.filters:
         everywhere = convolution(one_hot(codes)[..., None], as_numpy(layer.kernel)[:, :, None], 1)
@@ -328,7 +328,7 @@ def test_best_matches_and_their_gradient(generator, monkeypatch, height, backend
 
 def test_deepmir_sequence(generator):
     module, run = network("deepmir-seq")
-    (codes,) = deepmir_seq.encode(molecules_of(generator, (1, 5, 190, 250)))
+    (codes,) = MODELS["deepmir-seq"].encode(molecules_of(generator, (1, 5, 190, 250)))
     found = np.concatenate([valid_matches(codes, as_numpy(kernel)) for kernel in module.kernels], axis=1)
     assert found.shape == (4, 2048)
     expected = dense(module.classes, relu(dense(module.dense, relu(found + as_numpy(module.bias)))))

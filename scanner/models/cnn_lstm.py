@@ -7,30 +7,23 @@ Keras as it was used: gates of sigmoids, and its ways to start; the dense layer 
 
 from __future__ import annotations
 
-import jax
+from functools import partial
+
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from mirscan.kernels.bases import ABSENT
-from mirscan.models.layers import DType, Precision, one_hot, product
-from mirscan.types import ModelSpec, Molecules
+from mirscan.models.layers import DType, Precision, first_bases, one_hot, product, second_share
+from mirscan.types import ModelSpec
 
 LENGTH = 164
-"""Bases that the network reads: the longest molecule of the published data."""
+"""Bases that the network reads: the longest molecule of the published data.
+
+Ambiguous bases are zeros to it, as absent ones are: the published padding is the letter N.
+"""
 HEIGHT, WIDTH = 6, 4
 """Kernel of the convolutions: bases, and letters of the one-hot code."""
 FILTERS, UNITS = 128, 100
-
-
-def encode(molecules: Molecules) -> tuple[np.ndarray]:
-    """Codes (B, 164) uint8 of the first 164 bases, `ABSENT` beyond the 3' end.
-
-    Ambiguous bases are zeros to the network, as absent ones are: the published padding is the letter N.
-    """
-    codes = molecules.codes[:, :LENGTH]
-    return (np.pad(codes, ((0, 0), (0, LENGTH - codes.shape[1])), constant_values=ABSENT),)
 
 
 class Halving(nnx.Module):
@@ -99,20 +92,15 @@ def _forget_nothing(key: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     return jnp.repeat(jnp.array([0, 1, 0, 0], dtype), shape[0] // 4)
 
 
-def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
-    """Softmax of column 1, float32."""
-    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
-
-
 MODELS = {
     "cnn-lstm": ModelSpec(
         name="cnn-lstm",
         build=CNNLSTM,
-        score=_probability,
+        score=second_share,
         summary="mirtron or canonical: three convolutions over the sequence and an LSTM",
         reference="Tasdelen & Sen 2021, Scientific Reports 11, doi:10.1038/s41598-021-93656-0",
         task="mirtron",
-        encode=encode,
+        encode=partial(first_bases, length=LENGTH),
         shapes=((LENGTH,),),
         mini_batch=16,
     )

@@ -22,7 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from mirscan.kernels.images import hairpin_images
-from mirscan.models.layers import Precision
+from mirscan.models.layers import Precision, second_share
 from mirscan.types import ModelSpec, Molecules
 
 ROWS, COLUMNS, COLOURS = 25, 100, 3
@@ -324,16 +324,11 @@ def encode(molecules: Molecules) -> tuple[np.ndarray]:
     return (hairpin_images(molecules.codes, molecules.lengths, molecules.partners)[0],)
 
 
-def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
-    """Softmax of column 1, float32."""
-    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
-
-
 def _row(name: str, kind: type[ImageNetwork], summary: str, **options: int) -> ModelSpec:
     return ModelSpec(
         name=f"deepmir-{name}",
         build=partial(kind, **options),
-        score=_probability,
+        score=second_share,
         summary=f"DeepMir on hairpin images: {summary}",
         reference="Cordero et al. 2019, bioRxiv 840579",
         needs=frozenset({"fold"}),

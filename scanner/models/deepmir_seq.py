@@ -13,30 +13,21 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from mirscan.kernels.bases import ABSENT
-from mirscan.models.layers import Precision, one_hot, product
-from mirscan.types import ModelSpec, Molecules
+from mirscan.models.layers import Precision, first_bases, one_hot, product, second_share
+from mirscan.types import ModelSpec
 
 LENGTH = 200
-"""Bases that the network reads: the longest of the published families."""
+"""Bases that the network reads: the longest of the published families.
+
+Ambiguous bases are zeros to it, as absent ones are; a filter longer than a molecule sees all of it, and zeros beside.
+"""
 HEIGHTS = tuple(range(2, 17, 2))
 """Bases in a row that a filter reads."""
 FILTERS = 256
 """Filters of each height."""
-
-
-def encode(molecules: Molecules) -> tuple[np.ndarray]:
-    """Codes (B, 200) uint8 of the first 200 bases, `ABSENT` beyond the 3' end.
-
-    Ambiguous bases are zeros to the network, as absent ones are; so a filter longer than a molecule sees all of it, and
-    zeros beside.
-    """
-    codes = molecules.codes[:, :LENGTH]
-    return (np.pad(codes, ((0, 0), (0, LENGTH - codes.shape[1])), constant_values=ABSENT),)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -119,19 +110,14 @@ class DeepMirSequence(nnx.Module):
         return self.classes(nnx.relu(self.dense(self.dropout(found))))
 
 
-def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
-    """Softmax of column 1, float32."""
-    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
-
-
 MODELS = {
     "deepmir-seq": ModelSpec(
         name="deepmir-seq",
         build=DeepMirSequence,
-        score=_probability,
+        score=second_share,
         summary="DeepMir on the bare sequence: the best match of each of 2,048 filters of 2 to 16 bases",
         reference="Tang & Sun 2019, BMC Bioinformatics 20(S23):646",
-        encode=encode,
+        encode=partial(first_bases, length=LENGTH),
         shapes=((LENGTH,),),
         wide=True,
         mini_batch=8,

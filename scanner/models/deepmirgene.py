@@ -33,7 +33,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from mirscan.kernels.stems import bases_right, flipped_arms, structure_right, symbols
-from mirscan.models.layers import Convolution, Precision
+from mirscan.models.layers import Convolution, Precision, second_share
 from mirscan.types import ModelSpec, Molecules
 
 LENGTH = 400
@@ -301,11 +301,6 @@ def _streams_unflipped(molecules: Molecules) -> tuple[np.ndarray, ...]:
     )
 
 
-def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
-    """Softmax of column 1."""
-    return jax.nn.sigmoid(logits[:, 1] - logits[:, 0])
-
-
 def _share(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
     """The precursor's share of both sigmoids, p1 / (p0 + p1), which have no sum of 1."""
     log = jax.nn.log_sigmoid(logits)
@@ -319,7 +314,7 @@ def _row(
     return ModelSpec(
         name=name,
         build=partial(network, **options),
-        score=_share if old else _probability,
+        score=_share if old else second_share,
         summary=summary,
         reference="Park et al. 2016, arXiv:1605.00017" if old else "Park et al. 2017, NIPS 30:2891-2900",
         needs=frozenset() if encode is _bases else frozenset({"fold"}),

@@ -8,9 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, UInt8
+
+from mirscan.kernels.bases import ABSENT
+from mirscan.types import Molecules
 
 DType = Any
 
@@ -18,6 +22,17 @@ DType = Any
 def one_hot(codes: UInt8[Array, "B L"], dtype: DType = jnp.float32) -> Float[Array, "B L 4"]:
     """Codes to one-hot in the order A, C, G, T/U; ambiguous or absent bases are four zeros."""
     return (codes[..., None] == jnp.arange(4, dtype=codes.dtype)).astype(dtype)
+
+
+def second_share(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
+    """Softmax of two logits, the share of column 1, float32."""
+    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
+
+
+def first_bases(molecules: Molecules, *, length: int) -> tuple[np.ndarray]:
+    """Codes (B, length) uint8 of the first bases of molecules, `ABSENT` beyond the 3' end."""
+    codes = molecules.codes[:, :length]
+    return (np.pad(codes, ((0, 0), (0, length - codes.shape[1])), constant_values=ABSENT),)
 
 
 @dataclass(frozen=True)

@@ -7,29 +7,22 @@ of which three cut some of them off; and a ReLU follows the last layer, so that 
 
 from __future__ import annotations
 
-import jax
+from functools import partial
+
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from mirscan.kernels.bases import ABSENT
-from mirscan.models.layers import Precision, one_hot, product
-from mirscan.types import ModelSpec, Molecules
+from mirscan.models.layers import Precision, first_bases, one_hot, product, second_share
+from mirscan.types import ModelSpec
 
 LENGTH = 164
-"""Bases that the network reads: the longest molecule of the published data."""
+"""Bases that the network reads: the longest molecule of the published data.
+
+Longer molecules lose their 3' end, as published. Ambiguous bases are zeros to it, as absent ones are.
+"""
 SHIFTS = 4
 """Columns of the output of a filter: those of the one-hot code, with one column of zeros before and two behind."""
-
-
-def encode(molecules: Molecules) -> tuple[np.ndarray]:
-    """Codes (B, 164) uint8 of the first 164 bases, `ABSENT` beyond the 3' end.
-
-    Longer molecules lose their 3' end, as published. Ambiguous bases are zeros to the network, as absent ones are.
-    """
-    codes = molecules.codes[:, :LENGTH]
-    return (np.pad(codes, ((0, 0), (0, LENGTH - codes.shape[1])), constant_values=ABSENT),)
 
 
 class Filters(nnx.Module):
@@ -86,20 +79,15 @@ class MirtronCNN(nnx.Module):
         return nnx.relu(self.classes(self.dropout(nnx.relu(self.dense(found)))))
 
 
-def _probability(logits: Float[Array, "B 2"]) -> Float[Array, "B"]:
-    """Softmax of column 1, float32."""
-    return jax.nn.sigmoid((logits[:, 1] - logits[:, 0]).astype(jnp.float32))
-
-
 def _row(name: str, heights: tuple[int, ...], summary: str) -> ModelSpec:
     return ModelSpec(
         name=name,
         build=lambda **options: MirtronCNN(heights=heights, **options),
-        score=_probability,
+        score=second_share,
         summary=summary,
         reference="Zheng et al. 2019, Scientific Reports 9, doi:10.1038/s41598-018-36946-4",
         task="mirtron",
-        encode=encode,
+        encode=partial(first_bases, length=LENGTH),
         shapes=((LENGTH,),),
         mini_batch=8,
     )
