@@ -120,7 +120,9 @@ def fit(
     done, best = 0, -np.inf
     if (folder / "state").is_dir():
         about = weights.describe(folder / "state")
-        if about["recipe"] != asdict(recipe):
+        # without a schedule, whose end they set, epochs may be added or taken away
+        changed = {key for key, value in asdict(recipe).items() if about["recipe"].get(key) != value}
+        if changed - ({"epochs"} if recipe.warmup is None else set()):
             raise ValueError(f"{folder}: was trained with another recipe; choose another folder")
         saved = weights.restore(folder / "state")
         memory = jax.tree.unflatten(jax.tree.structure(state[2]), [saved["memory"][k] for k in _keys(saved["memory"])])

@@ -19,6 +19,7 @@ from figures import figures, row
 from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, rerun
 
 from mirscan.models import MODELS
+from mirscan.recipes import published
 
 NAMES = ("SE", "SP", "PPV", "F", "g", "AUROC", "AUPR", "balanced F")
 MAIN = {"2017": "deepmirgene", "2016": "deepmirgene2016"}
@@ -73,14 +74,17 @@ class Rerun:
         home = self.work / model / f"{name}-cv-{training.recipe.epochs}" / f"seed{seed}"
         return cross_validate(model, training, self.examples(model, name, "train"), parts, home)
 
+    def test_epochs(self, model: str) -> int:
+        """Epochs of a training for a fixed test: the scripts of deepMiRGene have 100 for these."""
+        return self.epochs or (100 if model.startswith("deepmirgene") else published(model).recipe.epochs)
+
     def home(self, model: str, seed: int, judged: tuple[str, str], epochs: int) -> Path:
         """Where the training for a fixed test is kept."""
         return self.work / model / f"{'-'.join(judged)}-{epochs}" / f"seed{seed}"
 
     def test(self, model: str, seed: int, learned: tuple[str, str], judged: tuple[str, str]) -> tuple[dict, dict]:
         """Figures of a fixed test, whole and cleaned."""
-        # the published scripts have 100 for tests
-        training = recipe_of(model, seed, self.epochs or (100 if model.startswith("deepmirgene") else None))
+        training = recipe_of(model, seed, self.test_epochs(model))
         home = self.home(model, seed, judged, training.recipe.epochs)
         found = self.examples(model, *judged)
         scores = rerun(model, training, self.examples(model, *learned), {"test": found}, home)["test"]

@@ -51,17 +51,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="where a folder for each model is made")
     parser.add_argument("--rows", nargs="*", default=[*PRECURSORS, *IMAGES, *MIRTRONS])
-    parser.add_argument("--image-epochs", type=int, default=100, help="of the image network, as deepmir.py trained it")
+    parser.add_argument("--epochs", type=int, help="instead of the published number")
     options = parser.parse_args()
     kept = options.work / "deepmirgene"
     kept.mkdir(parents=True, exist_ok=True)
-    papers = Rerun(options.data, kept, None)
+    papers = Rerun(options.data, kept, options.epochs)
     print("| model | set | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|" + "---|" * (len(NAMES) + 1))
     for name in options.rows:
-        epochs = published(name).recipe.epochs
+        epochs = options.epochs or published(name).recipe.epochs
         if name in PRECURSORS:
-            epochs = 100 if name.startswith("deepmirgene") else epochs
+            epochs = papers.test_epochs(name)
             learned, judged = ("whole", "all"), ("new", "all")
             whole, cleaned = papers.test(name, 0, learned, judged)
             print(row(f"{name} | new", [whole], NAMES))
@@ -71,7 +71,6 @@ def main() -> None:
         else:
             home = options.work / "shipped" / name
             if name in IMAGES:
-                epochs = options.image_epochs
                 home = options.work / "deepmir" / name / f"epochs{epochs}" / "seed0"  # as deepmir.py trains it
                 examples, what = (
                     as_examples(deepmir(options.data, "modhsa_train")),
