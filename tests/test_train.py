@@ -80,6 +80,17 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_without_a_schedule_epochs_are_added(tmp_path: Path) -> None:
+    steady, data = replace(RECIPE, warmup=None), toy_data()
+    whole = run(tmp_path / "whole", data, replace(steady, epochs=4))
+    run(tmp_path / "run", data, replace(steady, epochs=2))
+    longer = run(tmp_path / "run", data, replace(steady, epochs=4))
+    for a, b in zip(leaves(whole), leaves(longer), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="another recipe"):  # a schedule would have run out
+        run(tmp_path / "run", data, RECIPE)
+
+
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "run", toy_data(), RECIPE)
     with pytest.raises(ValueError, match="another recipe"):
