@@ -313,6 +313,8 @@ def test_weights_of_another_model_are_refused(tmp_path, tiny_weights):
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(InputError, match="mire2e"):
         find_model("nonesuch")
+    with pytest.raises(InputError, match="such as deepmirgene,"):
+        find_model("deepmirgen")
 
 
 def test_shipped_weights_are_whole():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ def find_model(name: str) -> ModelSpec:
         If there is none of that name.
     """
     if name not in MODELS:
-        raise InputError(f"unknown model {name!r}; there are: {', '.join(MODELS)}")
+        near = difflib.get_close_matches(name, MODELS, n=3) or ["duplex", "mire2e"]
+        raise InputError(f"unknown model {name!r}; `mirscan models` shows all {len(MODELS)}, such as {', '.join(near)}")
     return MODELS[name]
 
 
