@@ -30,7 +30,8 @@ def adam(batch: int, epochs: int, rate: float = 1e-3) -> Recipe:
 
 
 PUBLISHED = {
-    "deepmirgene": Published(adam(256, 300), recurrent=True),  # the scripts' batch, not the 128 of the paper; no weights took effect
+    # the batch of the scripts, not the 128 of the paper; their class weights never took effect
+    "deepmirgene": Published(adam(256, 300), recurrent=True),
     "deepmirgene2016": Published(adam(128, 500), class_squared_error, recurrent=True),
     "deepmir-seq": Published(adam(64, 5)),
     "deepmir": Published(adam(128, 100)),
