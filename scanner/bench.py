@@ -1,181 +1,192 @@
-"""`mirscan bench`: throughput of a model against what this machine can do at most, measured in the same run."""
+"""`mirscan bench`: how fast models scan here, where the time goes, and how far that is from what the machine can do."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
-import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-
 from mirscan.checkpoints.weights import registry
-from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure, local_devices, mini_batch
-from mirscan.folding import ViennaFolder
-from mirscan.kernels.bases import decode
-from mirscan.kernels.windows import cut, scorable
-from mirscan.models import find_model, load_model, untrained_model
-from mirscan.types import Grid
+from mirscan.devices import configure, local_devices
+from mirscan.subjects import Setting, Subject
+from mirscan.yardsticks import Task, copying, machine, matrix_product, peak_memory, rna_fold
 
-HG38_WINDOWS = 310e6
-"""Windows of 100 bases every 20 on both strands of the human genome (3.1 Gb)."""
+HG38_MEGABASES = 3100.0
 
 
 def bench(
-    name: str,
+    settings: Sequence[str] = (),
     *,
-    rounds: int = 5,
+    rounds: int = 3,
     threads: int | None = None,
     devices: int | None = None,
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Measure a model, the machine's matrix product and ViennaRNA in turn, ``rounds`` times; medians are kept.
+    """Measure models, by default all with shipped weights, on each accelerator, or one core, and on all devices.
 
-    Rates per CPU-second count the time of all threads of this process, so that they can be compared with one
-    process of ``RNA.fold``. Random weights are used where none are shipped: speed does not depend on them.
+    The scan, its pieces, the machine's peaks and RNA.fold take turns, ``rounds`` times, so that whatever else the
+    machine does hits all of them; ratios are medians over rounds.
 
     Returns
     -------
     dict
-        Rates (windows/s, GFLOP/s), shares of the measured peak, seconds to compile, and the machine they are from.
+        Machine, versions and, for each model and place, rates (per second), seconds per megabase, shares.
     """
     configure(threads)
-    spec = find_model(name)
     chosen = local_devices(devices)
-    precision = precision or best_precision(spec)
-    generator = np.random.default_rng(0)
-    graph, state = _model(name, precision)
-    scorer = Scorer(spec, graph, state, rows=compiled_rows(spec, backend()), devices=chosen)
-    rows = scorer.rows * (1 if backend() == "cpu" else 8)
-    bases = generator.integers(0, 4, rows * spec.step // 2 + spec.window, dtype=np.uint8)
-    grid = Grid(spec.window, spec.step)
-    starts = np.repeat(grid.starts(len(bases), 0, rows // 2), 2)
-    minus = np.arange(len(starts)) % 2 == 1
-    codes = cut(bases, starts, minus, spec.window)
+    cores = threads or len(os.sched_getaffinity(0))
+    on_cpu = chosen[0].platform == "cpu"
+    alone = [[device] for device in (chosen[:1] if on_cpu else chosen)]  # the cores of a CPU are alike
+    places = [*alone, chosen] if len(chosen) > 1 else alone
+    models = []
+    with tempfile.TemporaryDirectory() as folder:
+        for text in settings or registry():
+            setting = Setting.parse(text, precision)
+            runs = []
+            for place in places:
+                subject = Subject(setting, place, 1 if on_cpu and place != chosen else cores, Path(folder))
+                with contextlib.closing(subject.genome):
+                    runs.append(_measure(subject, rounds))
+            models.append({
+                "model": setting.model, "precision": subject.precision, "unit": subject.spec.unit,
+                "mini_batch": subject.mini, "runs": runs,
+                "weights": "shipped" if setting.model in registry() else "random",
+            })  # fmt: skip
+    return {**machine(), "date": time.strftime("%Y-%m-%d"), "rounds": rounds, "models": models}
 
-    began = time.perf_counter()
-    scorer.score(codes[: scorer.rows])
-    compile_seconds = time.perf_counter() - began
-    mini = mini_batch(spec, backend())
-    stages = {"all": lambda model, x: spec.score(model(x)), **spec.stages}
-    flops = {stage: _flops(graph, state, f, codes[:mini]) / mini for stage, f in stages.items()}
-    stage_runs = {s: _stage(graph, state, f, codes[: 4 * mini], mini) for s, f in spec.stages.items()}
-    texts = [decode(row).decode().replace("T", "U") for row in codes[:100]]
-    folder = ViennaFolder(1)
 
-    work: dict[str, tuple[Callable[[], Any], float]] = {
-        "peak": _matmul(chosen, precision),
-        "one_core_peak": _matmul(chosen[:1], precision),
-        "model": (lambda: scorer.score(codes), len(codes)),
-        "host": (lambda: (scorable(bases, starts[::2], spec.window, 4), cut(bases, starts, minus, spec.window)), rows),
-        "rna_fold": (lambda: folder.fold(texts), len(texts)),
-        **{f"stage {s}": (run, 4 * mini) for s, run in stage_runs.items()},
-    }
-    walls: dict[str, list[float]] = {key: [] for key in work}
-    cpus: dict[str, list[float]] = {key: [] for key in work}
-    for run, _ in work.values():
-        run()
-    for _ in range(rounds):
-        for key, (run, amount) in work.items():
-            began, spent = time.perf_counter(), time.process_time()
-            run()
-            walls[key].append(amount / (time.perf_counter() - began))
-            cpus[key].append(amount / max(time.process_time() - spent, 1e-9))
-    wall = {key: statistics.median(values) for key, values in walls.items()}
-    cpu = {key: statistics.median(values) for key, values in cpus.items()}
-    folds = [m / f for m, f in zip(cpus["model"], cpus["rna_fold"], strict=True)]
-    core = [m / p for m, p in zip(cpus["model"], cpus["peak"], strict=True)]
+def compare(
+    first: str,
+    second: str,
+    *,
+    rounds: int = 7,
+    threads: int | None = None,
+    devices: int | None = None,
+    precision: str | None = None,
+) -> dict[str, Any]:
+    """Two settings, such as ``duplex:float32`` and ``duplex:bfloat16``, scanning in turns on all devices.
+
+    Returns
+    -------
+    dict
+        Megabases a second of each, the ratio of their medians, and the least and greatest ratio of a round.
+    """
+    configure(threads)
+    cores = threads or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder:
+        both = {
+            number: Subject(Setting.parse(text, precision), local_devices(devices), cores, Path(folder))
+            for number, text in enumerate((first, second))
+        }
+        with contextlib.closing(both[0].genome), contextlib.closing(both[1].genome):
+            walls, _ = _take_turns({str(n): Task(each.scan, each.megabases) for n, each in both.items()}, rounds)
+    ratios = [a / b for a, b in zip(walls["0"], walls["1"], strict=True)]
+    rates = [statistics.median(walls[key]) for key in ("0", "1")]
+    return {
+        **machine(), "date": time.strftime("%Y-%m-%d"), "rounds": rounds, "compared": [first, second],
+        "megabases_per_second": rates, "ratio": rates[0] / rates[1], "spread": [min(ratios), max(ratios)],
+    }  # fmt: skip
+
+
+def _measure(subject: Subject, rounds: int) -> dict[str, Any]:
+    """All figures of a model in one place."""
+    spec, devices = subject.spec, subject.devices
+    tasks = subject.tasks() | {
+        "peak": matrix_product(devices, subject.precision), "copy": copying(devices), "fold": rna_fold(),
+    }  # fmt: skip
+    walls, cpus = _take_turns(tasks, rounds)
+    rate = {key: statistics.median(values) for key, values in walls.items()}
+    rows = subject.batches * subject.scorer.rows / subject.megabases  # padding is computed too
+    per_row, windows = subject.cost_of_row(), 2e6 / spec.step
+    busy = rows / rate["device"] * rate["scan"]
     result: dict[str, Any] = {
-        "model": name,
-        "precision": precision,
-        "windows_per_second": wall["model"],
-        "windows_per_cpu_second": cpu["model"],
-        "megabases_per_second": wall["model"] * spec.step / 2 / 1e6,
-        "rna_fold_per_cpu_second": cpu["rna_fold"],
-        "windows_per_fold": statistics.median(folds),
-        "host_windows_per_second": wall["host"],
-        "host_share": wall["model"] / wall["host"],
-        "mflop_per_window": flops["all"] / 1e6,
-        "gflops": wall["model"] * flops["all"] / 1e9,
-        "peak_gflops": wall["peak"],
-        "share_of_peak": wall["model"] * flops["all"] / 1e9 / wall["peak"],
-        "share_of_peak_per_cpu_second": statistics.median(core) * flops["all"] / 1e9,
-        "compile_seconds": compile_seconds,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "hg38_hours": HG38_WINDOWS / wall["model"] / 3600,
-        "hg38_hours_at_peak": HG38_WINDOWS * flops["all"] / (wall["peak"] * 1e9) / 3600,
-        "rounds": rounds,
-        "devices": [f"{d.platform} {d.device_kind}" for d in chosen],
-        "machine": _machine(),
-        "versions": {package: version(package) for package in ("mirscan", "jax", "numpy", "numba", "viennarna")},
-        "date": time.strftime("%Y-%m-%d"),
+        "where": f"{len(devices)} x {devices[0].platform} {devices[0].device_kind}",
+        "megabases_per_second": rate["scan"],
+        "windows_per_second": rate["scan"] * windows,
+        "rows_per_second_on_device": rate["device"],
+        "times_rna_fold": _ratio(walls, "scan", "fold") * windows,
+        "times_rna_fold_per_cpu_second": _ratio(cpus, "scan", "fold") * windows,
+        "compile_seconds": max(0.0, subject.compile_seconds),
+        "seconds_per_megabase": {
+            "scan": 1 / rate["scan"],
+            "reading": 1 / rate["reading"],
+            "host": 1 / rate["host"],
+            "transfer": rows / rate["transfer"],
+            "device": rows / rate["device"],
+        },
+        "device_idle_share": max(0.0, 1 - busy),
+        "mflop_per_row": per_row.flops / 1e6,
+        "kilobytes_per_row": per_row.bytes / 1e3,
+        "peak_gflops": rate["peak"] / 1e9,
+        "copy_gigabytes_per_second": rate["copy"] / 1e9,
+        "share_of_peak": _ratio(walls, "device", "peak") * per_row.flops,
+        "share_of_copy_bandwidth": _ratio(walls, "device", "copy") * per_row.bytes,
+        "peak_memory_mib": peak_memory(devices),
+        "projection": {
+            "hg38_hours": HG38_MEGABASES / rate["scan"] / 3600,
+            "hg38_hours_at_peak": HG38_MEGABASES * rows * per_row.flops / rate["peak"] / 3600,
+            "basis": "3.1 Gb on both strands at the rates of this run; not measured",
+        },
     }
-    for stage in spec.stages:
-        key = f"stage {stage}"
-        pairs = zip(cpus[key], cpus["one_core_peak"], strict=True)
-        result[f"{stage}_windows_per_cpu_second"] = cpu[key]
-        result[f"{stage}_mflop_per_window"] = flops[stage] / 1e6
-        result[f"{stage}_share_of_peak"] = statistics.median(a / p for a, p in pairs) * flops[stage] / 1e9
+    if "recurrence" in tasks:
+        result["recurrence_megabases_per_second"] = rate["recurrence"]
+        result["recurrence_times_rna_fold"] = _ratio(walls, "recurrence", "fold") * windows
     return result
 
 
+def _take_turns(tasks: dict[str, Task], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Amounts per second, and per CPU-second of all threads, of each task in each round, after one that warms up."""
+    walls: dict[str, list[float]] = {key: [] for key in tasks}
+    cpus: dict[str, list[float]] = {key: [] for key in tasks}
+    for number in range(rounds + 1):
+        for key, (run, amount) in tasks.items():
+            began, spent = time.perf_counter(), time.process_time()
+            run()
+            if number:
+                walls[key].append(amount / max(time.perf_counter() - began, 1e-9))
+                cpus[key].append(amount / max(time.process_time() - spent, 1e-9))
+    return walls, cpus
+
+
+def _ratio(rates: dict[str, list[float]], mine: str, theirs: str) -> float:
+    """Median over rounds."""
+    return statistics.median(a / b for a, b in zip(rates[mine], rates[theirs], strict=True))
+
+
 def table(result: dict[str, Any]) -> str:
-    """The figures of `bench`, one a line."""
+    """The figures of `bench` or `compare`, one a line."""
+    lines = [f"{result['machine']}; {', '.join(result['devices'])}; {result['date']}, {result['rounds']} rounds"]
+    if "compared" in result:
+        first, second = result["compared"]
+        for name, rate in zip(result["compared"], result["megabases_per_second"], strict=True):
+            lines.append(f"{name:<36}{_shown(rate)} Mb/s")
+        low, high = result["spread"]
+        lines.append(f"{first} / {second}: {result['ratio']:.3f}, from {low:.3f} to {high:.3f} in single rounds")
+    for model in result.get("models", ()):
+        for run in model["runs"]:
+            title = f"{model['model']}, {model['precision']}, {model['weights']} weights, {run['where']}"
+            lines += ["", f"{title}, {model['mini_batch']} {model['unit']}s at once"]
+            lines += _lines(run)
+    return "\n".join(lines)
 
-    def shown(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+
+def _lines(figures: dict[str, Any], depth: int = 1) -> list[str]:
+    lines = []
+    for key, value in figures.items():
+        name = f"{'  ' * depth}{key.replace('_', ' ')}"
         if isinstance(value, dict):
-            return ", ".join(f"{k} {v}" for k, v in value.items())
-        return ", ".join(value) if isinstance(value, list) else str(value)
-
-    return "\n".join(f"{key.replace('_', ' '):<34} {shown(value)}" for key, value in result.items())
-
-
-def _model(name: str, precision: str) -> tuple[Any, Any]:
-    shipped = name in registry()
-    return load_model(name, precision=precision) if shipped else untrained_model(name, precision=precision)
+            lines += [name, *_lines(value, depth + 1)]
+        elif key != "where" and value is not None:
+            lines.append(f"{name:<36}{_shown(value)}")
+    return lines
 
 
-def _flops(graph: Any, state: Any, function: Callable[[Any, Any], Any], codes: np.ndarray) -> float:
-    """Floating-point operations of the compiled function, as XLA counts them."""
-    lowered = jax.jit(lambda state, x: function(nnx.merge(graph, state), x)).lower(state, codes)
-    analysis: Any = lowered.compile().cost_analysis()
-    return float((analysis[0] if isinstance(analysis, list) else analysis)["flops"])
-
-
-def _stage(
-    graph: Any, state: Any, function: Callable[[Any, Any], Any], codes: np.ndarray, mini: int
-) -> Callable[[], Any]:
-    state = jax.device_put(state, jax.local_devices()[0])
-
-    @jax.jit
-    def run(state: Any, codes: jax.Array) -> Any:
-        return jax.lax.map(lambda few: function(nnx.merge(graph, state), few), codes.reshape(-1, mini, codes.shape[-1]))
-
-    return lambda: jax.block_until_ready(run(state, codes))
-
-
-def _matmul(devices: list[jax.Device], precision: str) -> tuple[Callable[[], Any], float]:
-    """A square matrix product on every device at once, and its GFLOP in all."""
-    size = 1024 if devices[0].platform == "cpu" else 8192
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    generator = np.random.default_rng(1)
-    operands = [jax.device_put(jnp.asarray(generator.random((size, size)), dtype), d) for d in devices]
-    product = jax.jit(lambda a: jax.lax.dot(a, a, preferred_element_type=jnp.float32))
-    return lambda: jax.block_until_ready([product(a) for a in operands]), 2e-9 * size**3 * len(devices)
-
-
-def _machine() -> str:
-    kind = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            kind = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), kind)
-    return f"{kind}, {len(os.sched_getaffinity(0))} cores"
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)

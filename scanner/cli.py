@@ -50,6 +50,10 @@ SoftMask = Annotated[str, typer.Option(help="scan or skip lower-case bases")]
 Ambiguous = Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")]
 Folder = Annotated[str | None, typer.Option(help="What folds windows, where a model needs it: hairpins or viennarna")]
 Known = Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")]
+MiniBatch = Annotated[int | None, typer.Option(help="Windows computed at once on a device (default: measured)")]
+HairpinEngine = Annotated[
+    str | None, typer.Option("--hairpins", help="What computes stem-loops: numba (cores) or jax (devices)")
+]
 PartWindows = Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")]
 Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")]
@@ -89,10 +93,12 @@ def genome(
     rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
     batch: Annotated[int | None, typer.Option(help="Windows given to the devices at a time")] = None,
+    mini_batch: MiniBatch = None,
     part_windows: PartWindows = None,
     devices: Devices = None,
     threads: Threads = None,
     precision: Precision = None,
+    hairpins: HairpinEngine = None,
     shard: Annotated[str | None, typer.Option(help="I/N: scan the I-th of N shards (from 0) into --store")] = None,
 ) -> None:
     """Scan a genome: a score for every window of both strands, and the loci worth looking at.
@@ -100,6 +106,7 @@ def genome(
     The same command resumes a run that was stopped. With --shard many machines share a scan; `mirscan merge` ends it.
     """
     _check_words(soft_mask, ambiguous, precision, folder)
+    _one_of("hairpins", hairpins, (None, "numba", "jax"))
     from mirscan.options import Options
     from mirscan.run import run_file, scan_genome, scan_shard
 
@@ -109,8 +116,8 @@ def genome(
         exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
         ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
         min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
-        rm_store=rm_store, fresh=fresh, batch=batch, part_windows=part_windows, devices=devices, threads=threads,
-        precision=precision,  # type: ignore[arg-type]
+        rm_store=rm_store, fresh=fresh, batch=batch, mini_batch=mini_batch, part_windows=part_windows,
+        devices=devices, threads=threads, precision=precision, hairpins=hairpins,  # type: ignore[arg-type]
     )  # fmt: skip
     if shard is not None:
         number, count = _shard(shard, output)
@@ -145,6 +152,7 @@ def plan(
     soft_mask: SoftMask = "scan",
     ambiguous: Ambiguous = "skip",
     known: Known = None,
+    mini_batch: MiniBatch = None,
     part_windows: PartWindows = None,
     threads: Threads = None,
     precision: Precision = None,
@@ -158,10 +166,89 @@ def plan(
         model=model, weights=weights, folder=folder, step=step, regions=tuple(regions or ()),
         regions_file=regions_file, exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias,
         soft_mask=soft_mask, ambiguous=ambiguous, known=known, store=store,  # type: ignore[arg-type]
-        part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
+        mini_batch=mini_batch, part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
     url, parts = plan_scan(fasta, options)
     typer.echo(f"{url}\t{parts} parts")
+
+
+@app.command()
+def batch(
+    fasta: Annotated[Path | None, typer.Argument(metavar="[GENOME]", help="FASTA or 2bit; or give --manifest")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Table of many genomes: genome, output [bed, gff3, fasta, store]")
+    ] = None,
+    bed: Bed = None,
+    gff3: Gff3 = None,
+    calls_fasta: CallsFasta = None,
+    per_strand: PerStrand = False,
+    model: Model = "duplex",
+    weights: Weights = None,
+    folder: Folder = None,
+    step: Step = None,
+    regions: Regions = None,
+    regions_file: RegionsFile = None,
+    exclude: Exclude = None,
+    min_contig: MinContig = 0,
+    contig_alias: ContigAlias = None,
+    soft_mask: SoftMask = "scan",
+    ambiguous: Ambiguous = "skip",
+    calls_per_mb: Calls = 20.0,
+    min_score: MinScore = None,
+    min_precision: MinPrecision = None,
+    clade: Clade = None,
+    prevalence: Prevalence = None,
+    known: Known = None,
+    annotate: Annotate = False,
+    store: Annotated[
+        str | None, typer.Option(help="Where scores are kept, seen by all nodes (default: OUTPUT.store)")
+    ] = None,
+    rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
+    batch_windows: Annotated[int | None, typer.Option("--batch", help="Windows given to the devices at a time")] = None,
+    mini_batch: MiniBatch = None,
+    part_windows: PartWindows = None,
+    precision: Precision = None,
+    engine: Annotated[str, typer.Option(help="What hands out the parts: ray")] = "ray",
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster, or auto (default: $RAY_ADDRESS, else this machine alone)")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="At most so many (default: one a GPU, TPU host, or node without either)")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores of each worker")] = None,
+    attempts: Annotated[int, typer.Option(help="How often a part is tried before it is given up")] = 3,
+    timeout: Annotated[float | None, typer.Option(help="Seconds that one part may take (default: no limit)")] = None,
+) -> None:
+    """Scan one genome or many on every accelerator of a Ray cluster; the files are those of `mirscan genome`.
+
+    Genomes, weights and stores must be at the same place for all nodes. The same command resumes.
+    """
+    _one_of("engine", engine, ("ray",))
+    _check_words(soft_mask, ambiguous, precision, folder)
+    from mirscan.batch import scan_batch
+    from mirscan.options import Options
+    from mirscan.runs import runs_of
+
+    options = Options(
+        output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
+        folder=folder, step=step, regions=tuple(regions or ()), regions_file=regions_file,
+        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
+        ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
+        min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
+        rm_store=rm_store, fresh=fresh, batch=batch_windows, mini_batch=mini_batch, part_windows=part_windows,
+        precision=precision,  # type: ignore[arg-type]
+    )  # fmt: skip
+    with _stoppable() as stop, _progress() as report:
+        records = scan_batch(
+            runs_of(fasta, manifest, options), address=address, workers=workers, threads=threads, attempts=attempts,
+            timeout=timeout, report=report, stop=stop,
+        )  # fmt: skip
+    for record in records:
+        log.info("%s: %s windows scored, %s calls", record["outputs"][0], f"{record['scored']:,}", record["calls"])
 
 
 @app.command()
@@ -195,13 +282,15 @@ def fold(
     exclude: Exclude = None,
     min_contig: MinContig = 0,
     threads: Threads = None,
+    hairpins: HairpinEngine = None,
 ) -> None:
     """Compute the stem-loops of a genome: their energy over each base, or a list of the hairpins worth a look."""
+    _one_of("hairpins", hairpins, (None, "numba", "jax"))
     from mirscan.fold import fold_genome
 
     written = fold_genome(
         fasta, output, span=span, per_strand=per_strand, regions=regions or (), regions_file=regions_file,
-        exclude=exclude or (), min_contig=min_contig, threads=threads,
+        exclude=exclude or (), min_contig=min_contig, threads=threads, engine=hairpins,  # type: ignore[arg-type]
     )  # fmt: skip
     for path in written:
         log.info("wrote %s", path)
@@ -404,26 +493,33 @@ def train(
 
 @app.command()
 def bench(
-    model: Annotated[list[str] | None, typer.Option(help="Models to measure (default: mire2e); repeatable")] = None,
-    rounds: Annotated[int, typer.Option(help="Measurements; the median is printed")] = 5,
+    model: Annotated[
+        list[str] | None, typer.Option(help="MODEL[:PRECISION[:MINI_BATCH]] (default: all shipped); repeatable")
+    ] = None,
+    compare: Annotated[tuple[str, str] | None, typer.Option(help="Two such settings, timed in turns")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Measurements; the median is printed (3; 7 to compare)")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here")] = None,
     precision: Precision = None,
     devices: Devices = None,
     threads: Threads = None,
 ) -> None:
-    """Measure windows/s of a model against this machine's matrix product and against RNA.fold, in one run."""
+    """Measure how fast models scan here, beside this machine's peaks and RNA.fold in the same run."""
+    _one_of("precision", precision, (None, "float32", "bfloat16"))
+    if rounds is not None and rounds < 1:
+        raise UsageError(f"--rounds {rounds}: must be at least 1")
     import json
 
     from mirscan.bench import bench as measure
+    from mirscan.bench import compare as measure_both
     from mirscan.bench import table
 
-    results = [
-        measure(name, rounds=rounds, threads=threads, devices=devices, precision=precision)
-        for name in model or ["mire2e"]
-    ]
-    typer.echo("\n\n".join(map(table, results)))
+    if compare:
+        result = measure_both(*compare, rounds=rounds or 7, threads=threads, devices=devices, precision=precision)
+    else:
+        result = measure(model or (), rounds=rounds or 3, threads=threads, devices=devices, precision=precision)
+    typer.echo(table(result))
     if json_file:
-        json_file.write_text(json.dumps(results, indent=1) + "\n")
+        json_file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 @app.command()

@@ -21,6 +21,7 @@ from mirscan.hairpins import find_hairpins
 from mirscan.kernels.bases import CODE
 from mirscan.kernels.windows import cut
 from mirscan.models import MODELS, load_model
+from mirscan.molecules import row_folder, window_inputs
 from mirscan.types import InputError, ModelSpec
 
 GOLDEN = weights.HERE / "golden.json"
@@ -96,7 +97,8 @@ def inputs_of(spec: ModelSpec) -> tuple[np.ndarray, ...]:
         found = find_hairpins(codes)
         return found.duplexes, found.scalars
     starts = np.repeat(np.arange(0, len(codes) - spec.window + 1, spec.step), 2)
-    return (cut(codes, starts, np.arange(len(starts)) % 2 == 1, spec.window),)
+    windows = cut(codes, starts, np.arange(len(starts)) % 2 == 1, spec.window)
+    return window_inputs(spec, windows, row_folder(spec, "hairpins"))
 
 
 def record() -> dict[str, object]:

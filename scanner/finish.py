@@ -70,11 +70,23 @@ def merge(url: str, options: Options, genome: Path | None = None) -> list[Path]:
     store.finish()
     if genome is None or not calls:
         return [*write_results(store, None, options, calibration)[0], *calls]
-    spool, mask = Path(f"{options.output}.spool"), store.plan.soft_mask
-    with open_genome(genome, spool=spool, soft_mask=mask) as opened:
-        if opened.digest != store.plan.genome_digest:
-            raise InputError(f"{genome}: not the genome of {url}, which was {store.plan.genome}")
+    with open_scanned(genome, store, options.output) as opened:
         return [*write_results(store, opened, options, calibration)[0], *calls]
+
+
+def open_scanned(genome: Path | str, store: ScoreStore, output: Path) -> Genome:
+    """The genome that a store holds the scores of, which its calls are cut from.
+
+    Raises
+    ------
+    InputError
+        If it is another one.
+    """
+    opened = open_genome(genome, spool=Path(f"{output}.spool"), soft_mask=store.plan.soft_mask)
+    if opened.digest != store.plan.genome_digest:
+        opened.close()
+        raise InputError(f"{genome}: not the genome of {store.url}, which was {store.plan.genome}")
+    return opened
 
 
 def find_calls(

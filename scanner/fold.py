@@ -14,16 +14,17 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from mirscan.engines import EngineName, choose_engine
 from mirscan.export import SUFFIXES as TRACKS
 from mirscan.export import check_outputs, track_files
-from mirscan.folding import turner_tables
+from mirscan.folding import NUMBA, Engine, turner_tables
 from mirscan.formats import bed, gff3
 from mirscan.formats.atomic import Publication
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.genome import Genome, open_genome
-from mirscan.hairpins import MARGIN, PIECE, SPAN
+from mirscan.hairpins import MARGIN, SPAN
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
-from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, scan_hairpins, trace_hairpins
+from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, trace_hairpins
 from mirscan.kernels.tracks import lay_over
 from mirscan.proposals import propose
 from mirscan.select import select_segments
@@ -63,12 +64,13 @@ def fold_genome(
     exclude: Sequence[str] = (),
     min_contig: int = 0,
     threads: int | None = None,
-    tile: int = PIECE,
+    tile: int | None = None,
+    engine: EngineName | None = None,
 ) -> tuple[Path, ...]:
     """Write the stem-loop energies of a genome, or its hairpins, to a file whose suffix says which.
 
     Contig by contig in tiles, straight into the writers: memory does not grow with the genome. The same bytes whatever
-    the tile and the threads.
+    the tile, the threads and the engine.
 
     Parameters
     ----------
@@ -86,8 +88,10 @@ def fold_genome(
         wholly inside it; both are those of the whole genome.
     threads : int, optional
         All cores by default.
-    tile : int
-        Bases computed at a time.
+    tile : int, optional
+        Bases computed at a time; what suits the engine by default.
+    engine : {"numba", "jax"}, optional
+        See `mirscan.engines.choose_engine`.
 
     Returns
     -------
@@ -113,6 +117,8 @@ def fold_genome(
             exclude=exclude,
             min_contig=min_contig,
         )
+        chosen = choose_engine(engine, bases=sum(segment.count for segment in segments), threads=threads)
+        tile = tile or chosen.piece
         tiles = [
             Tile(number, first, min(first + tile, start + count), start, start + count)
             for number, start, count in ((s.contig, s.first, s.count) for s in segments)
@@ -122,13 +128,13 @@ def fold_genome(
             raise InputError(f"{genome}: no base is left to fold; none was selected, or all are ambiguous")
         log.info("writing %s", output)
         if _suffix(files[0]) in TRACKS[:4]:
-            _write_tracks(files, opened, tiles, span, threads)
+            _write_tracks(files, opened, tiles, span, threads, chosen)
         else:
-            _write_hairpins(files[0], opened, tiles, span, threads)
+            _write_hairpins(files[0], opened, tiles, span, threads, chosen)
     return files
 
 
-def strand_energies(codes: np.ndarray, first: int, last: int, span: int = SPAN) -> np.ndarray:
+def strand_energies(codes: np.ndarray, first: int, last: int, span: int = SPAN, engine: Engine = NUMBA) -> np.ndarray:
     """Energy over each base of ``codes[first:last]``, both strands.
 
     Every base has a best stem-loop that opens there: of those of at most ``span`` bases whose 5' end is that base, the
@@ -154,19 +160,21 @@ def strand_energies(codes: np.ndarray, first: int, last: int, span: int = SPAN) 
         ambiguous.
     """
     found = np.empty((2, last - first), dtype=np.int16)
-    found[0] = _energies(codes, first, last, span)
-    found[1] = _energies(reverse_complement(codes), len(codes) - last, len(codes) - first, span)[::-1]
+    found[0] = _energies(codes, first, last, span, engine)
+    found[1] = _energies(reverse_complement(codes), len(codes) - last, len(codes) - first, span, engine)[::-1]
     found[:, codes[first:last] >= AMBIGUOUS] = UNKNOWN
     return found
 
 
-def _energies(strand: np.ndarray, first: int, last: int, span: int) -> np.ndarray:
+def _energies(strand: np.ndarray, first: int, last: int, span: int, engine: Engine) -> np.ndarray:
     opens = max(0, first - span + 1)
-    scan = scan_hairpins(strand, turner_tables(), span, opens, last)
+    scan = engine.scan(strand, turner_tables(), span, opens, last)
     return lay_over(scan.opened, scan.lengths)[first - opens :]
 
 
-def tile_hairpins(codes: np.ndarray, first: int, last: int, span: int = SPAN) -> list[tuple[int, int, int, float, str]]:
+def tile_hairpins(
+    codes: np.ndarray, first: int, last: int, span: int = SPAN, engine: Engine = NUMBA
+) -> list[tuple[int, int, int, float, str]]:
     """Proposed hairpins (`mirscan.proposals.propose`) of both strands that start in ``codes[first:last]``.
 
     Parameters
@@ -188,7 +196,8 @@ def tile_hairpins(codes: np.ndarray, first: int, last: int, span: int = SPAN) ->
     stop = min(last + span, length)  # centres of what starts before `last` lie before it
     rows: list[tuple[int, int, int, float, str]] = []
     for number, strand in enumerate((codes, reverse_complement(codes))):
-        found = propose(strand, tables, *((length - stop, length - first) if number else (first, stop)), span)
+        bounds = (length - stop, length - first) if number else (first, stop)
+        found = propose(strand, tables, *bounds, span, scan=engine.scan)
         starts = length - found.ends if number else found.starts
         kept = (starts >= first) & (starts < last)
         starts, lengths = starts[kept], (found.ends - found.starts)[kept]
@@ -200,10 +209,12 @@ def tile_hairpins(codes: np.ndarray, first: int, last: int, span: int = SPAN) ->
     return sorted(rows)
 
 
-def _write_tracks(files: Sequence[Path], genome: Genome, tiles: Sequence[Tile], span: int, threads: int) -> None:
+def _write_tracks(
+    files: Sequence[Path], genome: Genome, tiles: Sequence[Tile], span: int, threads: int, engine: Engine
+) -> None:
     def job(tile: Tile) -> np.ndarray:
         codes, low = _around(genome, tile, 2 * span)
-        return strand_energies(codes, tile.first - low, tile.last - low, span)
+        return strand_energies(codes, tile.first - low, tile.last - low, span, engine)
 
     with contextlib.ExitStack() as stack:
         tracks = [stack.enter_context(_Track(path, genome)) for path in files]
@@ -212,13 +223,14 @@ def _write_tracks(files: Sequence[Path], genome: Genome, tiles: Sequence[Tile], 
                 track.add(tile.contig, tile.first, energies)
 
 
-def _write_hairpins(path: Path, genome: Genome, tiles: Sequence[Tile], span: int, threads: int) -> None:
+def _write_hairpins(path: Path, genome: Genome, tiles: Sequence[Tile], span: int, threads: int, engine: Engine) -> None:
     def job(tile: Tile) -> list[Hairpin]:
         codes, low = _around(genome, tile, span + MARGIN)
         name = genome.contigs[tile.contig].name
+        found = tile_hairpins(codes, tile.first - low, tile.last - low, span, engine)
         return [
             Hairpin(name, start + low, end + low, STRANDS[strand], structure, energy)
-            for start, end, strand, energy, structure in tile_hairpins(codes, tile.first - low, tile.last - low, span)
+            for start, end, strand, energy, structure in found
             if end + low <= tile.end
         ]
 

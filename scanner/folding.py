@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,25 @@ from mirscan.kernels.hairpins import INF, MAX_SPAN, Scan, Tables, dot_brackets, 
 
 TILE = 1 << 15
 """Rows of a contig that one thread computes at a time; results do not depend on it."""
+
+
+class Engine(NamedTuple):
+    """What computes the stem-loops of a strand.
+
+    Attributes
+    ----------
+    scan : callable
+        `mirscan.kernels.hairpins.scan_hairpins`, or what is called like it and gives the same values.
+    piece : int
+        Bases of a contig that one thread best gives it at a time.
+    """
+
+    scan: Callable[..., Scan]
+    piece: int
+
+
+NUMBA = Engine(scan_hairpins, 1 << 17)
+"""The kernel on a core."""
 
 _Result = TypeVar("_Result")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from mirscan.copies import Copies
-from mirscan.folding import over_tiles, turner_tables
+from mirscan.folding import NUMBA, Engine, over_tiles, turner_tables
 from mirscan.kernels.bases import reverse_complement
 from mirscan.kernels.duplex import (
     GAPS,
@@ -20,13 +20,13 @@ from mirscan.kernels.duplex import (
     best_opposite,
     trinucleotide_entropy,
 )
-from mirscan.kernels.hairpins import Tables, trace_hairpins
+from mirscan.kernels.hairpins import Scan, Tables, scan_hairpins, trace_hairpins
 from mirscan.proposals import Proposals, composition_threshold, propose
 
 SPAN = 120
 MARGIN = 512
 """Bases around a piece that its hairpins, their neighbours and their flanks can depend on."""
-PIECE = 1 << 17
+PIECE = NUMBA.piece
 SCALARS = (
     "energy", "energy_per_base", "energy_residual", "length", "a", "c", "g", "u", "entropy", "opposite_energy",
     "opposite_difference", "pairs", "loop", "gaps", "interior", "columns", "copies",
@@ -73,6 +73,7 @@ def find_hairpins(
     span: int = SPAN,
     tables: Tables | None = None,
     copies: Copies | None = None,
+    scan: Callable[..., Scan] = scan_hairpins,
 ) -> Hairpins:
     """Proposed hairpins of both strands whose centre lies in ``codes[first:last]``, ready for a hairpin model.
 
@@ -91,6 +92,8 @@ def find_hairpins(
         Loop energies; those of Turner 2004 by default.
     copies : Copies, optional
         Counts of the genome's words; without them every hairpin counts as unique.
+    scan : callable
+        What computes the stem-loops; see `mirscan.folding.Engine`.
     """
     tables = turner_tables() if tables is None else tables
     last = len(codes) if last is None else last
@@ -98,8 +101,8 @@ def find_hairpins(
     plus = codes[low:high]
     minus = reverse_complement(plus)
     near = max(0, first - low - span), min(len(plus), last - low + span)
-    found = propose(plus, tables, *near, span)
-    turned = propose(minus, tables, len(plus) - near[1], len(plus) - near[0], span)
+    found = propose(plus, tables, *near, span, scan=scan)
+    turned = propose(minus, tables, len(plus) - near[1], len(plus) - near[0], span, scan=scan)
     back = Proposals(
         (len(plus) - turned.ends)[::-1].copy(), (len(plus) - turned.starts)[::-1].copy(), turned.energies[::-1].copy()
     )
@@ -152,10 +155,15 @@ def _encode(
     return Hairpins(found.starts + low, found.ends + low, minus, energies, duplexes, scalars)
 
 
-def contig_hairpins(codes: np.ndarray, span: int = SPAN, threads: int = 1, copies: Copies | None = None) -> Hairpins:
+def contig_hairpins(
+    codes: np.ndarray, span: int = SPAN, threads: int = 1, copies: Copies | None = None, engine: Engine = NUMBA
+) -> Hairpins:
     """`find_hairpins` of a whole contig, piece by piece, the pieces spread over threads."""
     tables = turner_tables()
     pieces = over_tiles(
-        lambda first, last: find_hairpins(codes, first, last, span, tables, copies), len(codes), threads, tile=PIECE
+        lambda first, last: find_hairpins(codes, first, last, span, tables, copies, engine.scan),
+        len(codes),
+        threads,
+        tile=engine.piece,
     )
     return in_order(pieces)

@@ -45,10 +45,13 @@ class Options:
     rm_store: bool = False
     fresh: bool = False
     batch: int | None = None
+    mini_batch: int | None = None
     part_windows: int | None = None
     devices: int | None = None
     threads: int | None = None
     precision: Literal["float32", "bfloat16"] | None = None
+    hairpins: Literal["numba", "jax"] | None = None
+    """What computes stem-loops; it moves no score."""
 
 
 def check_choice(options: Options) -> None:

@@ -15,7 +15,7 @@ from mirscan.adapt import ADAPTED, MODEL, adapt, is_adapted
 from mirscan.annotation import WEIGHTS
 from mirscan.calibrate import Calibration
 from mirscan.checkpoints import weights
-from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices
+from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch
 from mirscan.export import check_outputs, track_files
 from mirscan.finish import calibration_of, outputs_of, run_file
 from mirscan.genome import Genome, open_genome
@@ -24,11 +24,14 @@ from mirscan.models import find_model, load_model
 from mirscan.options import Options, check_choice
 from mirscan.select import contig_table, select_segments
 from mirscan.store import ScoreStore
+from mirscan.tune import Shape, best_shape
 from mirscan.types import Contig, Grid, InputError, ModelSpec, Plan, UsageError
 
 PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
 """On a CPU, by what the model scores: a part takes some seconds to a minute."""
 ACCELERATOR_PART_WINDOWS = 1 << 18
+WORTH_TUNING = 5_000_000
+"""Windows on both strands from which on it pays to measure first how many to compute at once."""
 log = logging.getLogger("mirscan")
 
 
@@ -58,7 +61,7 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
     InputError, UsageError
         With one line for the user; no output file is then left behind.
     """
-    spec, calibration = _checked(genome, options)
+    spec, calibration = check(genome, options)
     configure(options.threads)
     local_devices(options.devices)  # refuses what is not there
     threads = options.threads or len(os.sched_getaffinity(0))
@@ -79,9 +82,16 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
 
         # -------------------------------------------------------------- the plan: all that decides a score
         plan = make_plan(opened, spec, options, known.digest if known else "")
+        decided = bool(options.mini_batch) or (not options.fresh and ScoreStore.holds_plan(store_url))
+        if not decided and 2 * plan.windows >= WORTH_TUNING:
+            shape = best_shape(spec, (graph, state), precision, local_devices(options.devices))
+            plan = dataclasses.replace(plan, **shape._asdict())
         for row in _table(plan.contigs, plan):
             log.info(row)
-        store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh)
+        # what nobody asked for is as the store has it: of an earlier run, or of a shard that was first to measure
+        unasked = () if options.mini_batch else Shape._fields
+        store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh, open_fields=unasked)
+        plan = dataclasses.replace(plan, **{name: getattr(store.plan, name) for name in Shape._fields})
         if known:
             store.write_known(known.names)
         yield Prepared(options, opened, spec, graph, state, plan, store, known, calibration, threads)
@@ -116,7 +126,8 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: s
         soft_mask=options.soft_mask,
         backend=platform_name,
         precision=options.precision or best_precision(spec),
-        compiled_rows=compiled_rows(spec, platform_name),
+        mini_batch=options.mini_batch or mini_batch(spec, platform_name),
+        compiled_rows=compiled_rows(spec, platform_name, options.mini_batch or 0),
         selection={
             "regions": list(options.regions),
             "regions_file": str(options.regions_file) if options.regions_file else None,
@@ -128,8 +139,14 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: s
     )
 
 
-def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration | None]:
-    """Refuse what cannot work, before anything is read or computed; the model and the calibration of its weights."""
+def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration | None]:
+    """Refuse what cannot work, before anything is read or computed; the model and the calibration of its weights.
+
+    Raises
+    ------
+    InputError, UsageError
+        With one line for the user.
+    """
     spec = find_model(options.model)
     if spec.task != "precursor":
         raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
@@ -155,7 +172,7 @@ def _checked(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibrati
         raise UsageError("--shard: give the store that all shards share with --store")
     if options.min_contig < 0:
         raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
-    for name in ("batch", "part_windows", "threads", "step"):
+    for name in ("batch", "mini_batch", "part_windows", "threads", "step"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mirscan.kernels.hairpins import Tables, compact_hairpins, scan_hairpins
+from mirscan.kernels.hairpins import Scan, Tables, compact_hairpins, scan_hairpins
 
 COMPACTNESS = 15
 """Cost of a base in dcal/mol: of the stem-loops around one loop the compact one is proposed, not the longest."""
@@ -61,6 +61,7 @@ def propose(
     compactness: int = COMPACTNESS,
     radius: int = RADIUS,
     ceiling: int = CEILING,
+    scan: Callable[..., Scan] = scan_hairpins,
 ) -> Proposals:
     """Locally best stem-loops of one strand whose centre lies in ``codes[first:last]``.
 
@@ -82,6 +83,8 @@ def propose(
         From composition and length.
     compactness, radius, ceiling : int
         See `COMPACTNESS`, `RADIUS`, `CEILING`.
+    scan : callable
+        What computes the stem-loops; see `mirscan.folding.Engine`.
 
     Returns
     -------
@@ -89,10 +92,10 @@ def propose(
     """
     last = len(codes) if last is None else last
     opens = max(0, first - span // 2 - radius)
-    scan = scan_hairpins(codes, tables, span, opens, min(len(codes), last + radius), compactness)
+    centres = scan(codes, tables, span, opens, min(len(codes), last + radius), compactness).centres
     start, length, score = np.empty((3, 2 * (last - first)), dtype=np.int32)
     low = 2 * (first - opens)
-    found = compact_hairpins(scan.centres, low, low + len(start), radius, ceiling, start, length, score)
+    found = compact_hairpins(centres, low, low + len(start), radius, ceiling, start, length, score)
     starts, lengths = start[:found].astype(np.int64) + opens, length[:found].astype(np.int64)
     ends = starts + lengths
     energies = ((score[:found] - compactness * length[:found]) / 100).astype(np.float32)

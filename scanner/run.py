@@ -13,14 +13,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from mirscan.calibrate import known_per_megabase
+from mirscan.calibrate import Calibration, known_per_megabase
 from mirscan.devices import Scorer, local_devices
+from mirscan.engines import choose_engine
 from mirscan.finish import run_file, write_results
 from mirscan.formats.atomic import AtomicFile
+from mirscan.genome import Genome
 from mirscan.options import Options
 from mirscan.prepare import Prepared, prepare
 from mirscan.scan import Progress, scan
-from mirscan.store import remove_store
+from mirscan.store import ScoreStore, remove_store
 from mirscan.types import InputError, Stop, UsageError
 
 log = logging.getLogger("mirscan")
@@ -50,19 +52,59 @@ def scan_genome(
         raise UsageError("--output: name the track to write")
     with prepare(genome, options) as ready:
         # -------------------------------------------------------------- scan what the store is missing
-        progress = _scan(ready, None, report, stop)
-        store = ready.store
-        store.finish()
-        record = store.summary(verify=False)
-        if not record["scored"]:
-            if "://" not in store.url:
-                remove_store(store.url)  # it holds nothing, and would stand in the way of other options
-            raise InputError(f"{genome}: no window could be scored: each holds a base that is {_unscorable(options)}")
+        progress = scan_parts(ready, scorer_of(ready), report=report, stop=stop)
 
-        # -------------------------------------------------------------- tracks and calls
-        written, calls = write_results(store, ready.genome, ready.options, ready.calibration)
+        # -------------------------------------------------------------- tracks, calls, and the record of the run
+        devices = [f"{d.platform} {d.device_kind}" for d in local_devices(options.devices)]
+        record = publish(genome, options, ready.store, ready.genome, ready.calibration, progress, devices, began)
+    if options.rm_store:
+        remove_store(ready.store.url)
+    return record
 
-    calibration = ready.calibration
+
+def publish(
+    genome: Path | str,
+    options: Options,
+    store: ScoreStore,
+    opened: Genome | None,
+    calibration: Calibration | None,
+    progress: Progress,
+    devices: Sequence[str],
+    began: float,
+) -> dict[str, Any]:
+    """Write the results of a store whose parts are all there, and the record of how they came about.
+
+    Parameters
+    ----------
+    opened : Genome, optional
+        For the sequences of calls.
+    progress : Progress
+        Of the scan that filled the store.
+    devices : sequence of str
+        What it ran on.
+    began : float
+        When all of it began, in seconds since the epoch.
+
+    Returns
+    -------
+    dict
+        The record, as it stands in ``<output>.run.json``.
+
+    Raises
+    ------
+    InputError
+        If no window could be scored; the store is then removed.
+    IncompleteError
+        If parts are missing.
+    """
+    assert options.output is not None
+    store.finish()
+    record = store.summary(verify=False)
+    if not record["scored"]:
+        if "://" not in store.url:
+            remove_store(store.url)  # it holds nothing, and would stand in the way of other options
+        raise InputError(f"{genome}: no window could be scored: each holds a base that is {_unscorable(options)}")
+    written, calls = write_results(store, opened, options, calibration)
     record |= {
         "mirscan": version("mirscan"),
         "genome": str(genome),
@@ -74,15 +116,13 @@ def scan_genome(
         "seconds": round(time.time() - began, 3),
         "scan_seconds": round(progress.seconds, 3),
         "windows_per_second": round((progress.done - progress.resumed) / max(progress.seconds, 1e-9), 1),
-        "devices": [f"{d.platform} {d.device_kind}" for d in local_devices(options.devices)],
+        "devices": list(devices),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "versions": {name: version(name) for name in ("jax", "flax", "numpy", "numba", "tensorstore", "viennarna")},
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     with AtomicFile(run_file(options.output)) as file:
         file.write(json.dumps(record, indent=1).encode() + b"\n")
-    if options.rm_store:
-        remove_store(store.url)
     return record
 
 
@@ -113,7 +153,7 @@ def scan_shard(
         raise UsageError(f"--shard {shard}/{shards}: shards of {shards} are 0 to {shards - 1}")
     with prepare(genome, options) as ready:
         mine = range(shard, ready.plan.parts, shards)
-        _scan(ready, mine, report, stop)
+        scan_parts(ready, scorer_of(ready), mine, report=report, stop=stop)
         return {"store": ready.store.url, "parts": ready.plan.parts, "mine": len(mine)}
 
 
@@ -128,10 +168,30 @@ def plan_scan(genome: Path | str, options: Options) -> tuple[str, int]:
         return ready.store.url, ready.plan.parts
 
 
-def _scan(ready: Prepared, parts: Sequence[int] | None, report: Report, stop: Stop | None) -> Progress:
+def scorer_of(ready: Prepared) -> Scorer:
+    """The model of a prepared scan on the devices of this process; it is compiled when it is first used."""
+    devices = local_devices(ready.options.devices)
+    plan = ready.plan
+    return Scorer(ready.spec, ready.graph, ready.state, rows=plan.compiled_rows, mini=plan.mini_batch, devices=devices)
+
+
+def scan_parts(
+    ready: Prepared,
+    scorer: Scorer,
+    parts: Sequence[int] | None = None,
+    *,
+    report: Report = lambda progress: None,
+    stop: Stop | None = None,
+) -> Progress:
+    """Scan the parts that a store is missing, of all or of some, as often as one likes.
+
+    Raises
+    ------
+    As `mirscan.scan.scan`.
+    """
     options, plan = ready.options, ready.plan
-    devices = local_devices(options.devices)
-    scorer = Scorer(ready.spec, ready.graph, ready.state, rows=plan.compiled_rows, devices=devices)
+    bases = plan.windows * plan.grid.step if ready.spec.unit == "hairpin" else 0
+    engine = choose_engine(options.hairpins, bases=bases, threads=ready.threads, devices=options.devices)
     return scan(
         plan,
         ready.genome,
@@ -142,6 +202,7 @@ def _scan(ready: Prepared, parts: Sequence[int] | None, report: Report, stop: St
         in_flight=max(1, -(-options.batch // scorer.rows)) if options.batch else 2,
         threads=ready.threads,
         words=ready.known.words if ready.known else None,
+        engine=engine,
         report=report,
         stop=stop,
     )

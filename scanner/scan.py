@@ -11,10 +11,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import jax
 import numpy as np
 
-from mirscan.devices import Scorer
+from mirscan.devices import Pending, Scorer
+from mirscan.folding import NUMBA, Engine
 from mirscan.genome import Genome
 from mirscan.kernels.homology import Words
 from mirscan.store import ScoreStore
@@ -50,6 +50,7 @@ def scan(
     in_flight: int = 2,
     threads: int = 1,
     words: Words | None = None,
+    engine: Engine = NUMBA,
     report: Callable[[Progress], None] = lambda progress: None,
     stop: Stop | None = None,
 ) -> Progress:
@@ -65,6 +66,8 @@ def scan(
         Cores that look for hairpins.
     words : Words, optional
         Known precursors that hairpins are compared with; no score depends on them.
+    engine : Engine
+        What computes stem-loops, where hairpins are scored; no score depends on it.
     in_flight : int
         Batches started before the first is collected; no score depends on it.
     report : callable
@@ -88,7 +91,7 @@ def scan(
     progress.done = progress.resumed = settled
     began = time.perf_counter()
 
-    with contextlib.closing(_ahead(jobs(plan, genome, missing, spec, threads, words), 1)) as ready:
+    with contextlib.closing(_ahead(jobs(plan, genome, missing, spec, threads, words, engine), 1)) as ready:
         for job in ready:
             part_began = time.perf_counter()
             start, end = plan.bounds(job.part)
@@ -121,9 +124,9 @@ def scan(
 
 def _in_flight(
     batches: Iterator[Batch], scorer: Scorer, limit: int, stop: Stop
-) -> Iterator[tuple[np.ndarray, jax.Array]]:
+) -> Iterator[tuple[np.ndarray, Pending]]:
     """Slots and result of each batch; ``limit`` of them are on the devices before the first is awaited."""
-    waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
+    waiting: deque[tuple[np.ndarray, Pending]] = deque()
     for slots, inputs in batches:
         waiting.append((slots, scorer.submit(*inputs)))
         if len(waiting) >= limit:
@@ -133,7 +136,7 @@ def _in_flight(
     yield from waiting
 
 
-def _collect(job: Job, slots: np.ndarray, result: jax.Array, values: np.ndarray, progress: Progress) -> None:
+def _collect(job: Job, slots: np.ndarray, result: Pending, values: np.ndarray, progress: Progress) -> None:
     """Wait for a batch, check it and put it in its place."""
     waited = time.perf_counter()
     found = np.asarray(result)[: len(slots)]

@@ -18,6 +18,7 @@ rotted, was cut short or deleted counts as missing and is scanned again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -25,7 +26,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -59,7 +60,9 @@ class ScoreStore:
         self._array = array
 
     @classmethod
-    def create_or_open(cls, url: str | os.PathLike[str], plan: Plan, fresh: bool = False) -> ScoreStore:
+    def create_or_open(
+        cls, url: str | os.PathLike[str], plan: Plan, fresh: bool = False, open_fields: Sequence[str] = ()
+    ) -> ScoreStore:
         """Create the store of ``plan``, or resume the one that is there.
 
         Any number of processes may do this at once: one of them writes the plan, all compare theirs with it.
@@ -72,6 +75,8 @@ class ScoreStore:
             What this run would compute.
         fresh : bool
             Delete the store that is there first (see `remove_store`).
+        open_fields : sequence of str
+            Fields of the plan that nobody asked for: those of the store hold.
 
         Raises
         ------
@@ -92,7 +97,8 @@ class ScoreStore:
                 there = documents.read("plan.json").result()
             store = cls._of_document(url, documents, there.value, create=True)
         # A plan that went through JSON: tuples in `selection` have become lists, as in the stored one.
-        difference = store.plan.difference(Plan.from_json(mine))
+        asked = dataclasses.replace(Plan.from_json(mine), **{name: getattr(store.plan, name) for name in open_fields})
+        difference = store.plan.difference(asked)
         if difference is not None:
             raise InputError(f"{url} holds another run ({difference}); use --fresh or another --store")
         return store
@@ -113,6 +119,12 @@ class ScoreStore:
             if there.state == "missing":
                 raise InputError(f"{url} is no score store (it holds no plan.json); give the folder of a scan")
             return cls._of_document(url, documents, there.value, create=False)
+
+    @classmethod
+    def holds_plan(cls, url: str | os.PathLike[str]) -> bool:
+        """Whether there is a store, finished or not."""
+        with _explained(os.fspath(url)):
+            return bool(_open_documents(os.fspath(url)).read("plan.json").result().state != "missing")
 
     @classmethod
     def _of_document(cls, url: str, documents: Any, document: bytes, create: bool) -> ScoreStore:
@@ -176,7 +188,7 @@ class ScoreStore:
         IncompleteError
             If the part is not done, or its bytes are damaged.
         """
-        ((_, scores),) = self._checked([self._valid(part)], self._marks())
+        ((_, scores),) = self._checked([self._valid(part)], self._marks([part]))
         if scores is None:
             raise self._incomplete([part])
         return scores
@@ -189,7 +201,7 @@ class ScoreStore:
         IncompleteError
             If the part is not done, holds no table, or its bytes are damaged.
         """
-        table = self._table(part, self._marks().get(self._valid(part), {}))
+        table = self._table(part, self._marks([self._valid(part)]).get(part, {}))
         if table is None:
             raise self._incomplete([part])
         return np.load(io.BytesIO(zlib.decompress(table)), allow_pickle=False)
@@ -242,8 +254,8 @@ class ScoreStore:
             Read every marked part and count it as missing when its bytes are not those that were written; False
             looks at the marks only.
         """
-        marks = self._marks()
-        parts = range(self.plan.parts) if parts is None else parts
+        parts = range(self.plan.parts) if parts is None else list(parts)
+        marks = self._marks(parts if len(parts) < self.plan.parts else None)
         if not verify:
             return [part for part in parts if part not in marks]
         return [part for part, scores in self._checked(parts, marks) if scores is None]
@@ -337,10 +349,11 @@ class ScoreStore:
         stop = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         return [key.decode() for key in self._documents.list(ts.KvStore.KeyRange(prefix, stop)).result()]
 
-    def _marks(self) -> dict[int, dict[str, Any]]:
-        """Marks of this plan by part; one that cannot be read, or is another plan's, is none."""
+    def _marks(self, parts: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
+        """Marks of this plan by part, all or some; one that cannot be read, or is another plan's, is none."""
         with _explained(self.url):
-            reads = [self._documents.read(key) for key in self._keys("parts/") if key.endswith(".json")]
+            keys = self._keys("parts/") if parts is None else map(_mark, parts)
+            reads = [self._documents.read(key) for key in keys if key.endswith(".json")]
             values = [read.result().value for read in reads]
         marks = {}
         for value in values:

@@ -177,6 +177,9 @@ class Plan:
     """Of the known precursors that hairpins were compared with; empty without."""
     folder: str = ""
     """What folded the windows of a model that needs structures: ``hairpins`` or ``viennarna``; else empty."""
+    mini_batch: int = 0
+    """Rows computed at once on a device, which the last bits of a score depend on; 0 in stores that are older than this
+    field: the model's own."""
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -243,8 +246,9 @@ class Plan:
 
     def difference(self, other: Plan) -> str | None:
         """The first field in which two plans differ, as one readable phrase; None when scores would be equal."""
-        # contigs and segments last: they follow from other fields, which say more
-        for field in sorted(dataclasses.fields(self), key=lambda field: field.name in ("contigs", "segments")):
+        # these last: they follow from other fields, which say more
+        follow = ("compiled_rows", "contigs", "segments")
+        for field in sorted(dataclasses.fields(self), key=lambda field: field.name in follow):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if field.name != "genome" and mine != theirs:
                 shown = "" if field.name in ("contigs", "segments") else f": {mine!r} there, {theirs!r} now"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from mirscan.copies import Copies, count_copies
-from mirscan.folding import over_tiles, turner_tables
+from mirscan.folding import NUMBA, Engine, over_tiles, turner_tables
 from mirscan.genome import Genome
-from mirscan.hairpins import MARGIN, PIECE, SCALARS, SPAN, Hairpins, find_hairpins, in_order
+from mirscan.hairpins import MARGIN, SCALARS, SPAN, Hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
 from mirscan.kernels.clusters import best_neighbours, copied_nearby, lift, logit, lower, probability
 from mirscan.kernels.homology import Words, similarity
@@ -35,6 +36,9 @@ HAIRPIN = np.dtype([
 ])  # fmt: skip
 """A row of a store's hairpin table: genomic, 0-based half-open; energy in kcal/mol; log2 of copies in the genome;
 homology to the best known precursor in bases, and the number of that one: 0 and -1 where there is none."""
+
+_COPIES: WeakKeyDictionary[Genome, Copies] = WeakKeyDictionary()
+"""Of the genomes that are open: a worker that is given part after part counts their words once."""
 
 Batch = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """Slots (int64) and the model's inputs, with one row each."""
@@ -144,12 +148,13 @@ class HairpinJob:
         spec: ModelSpec,
         threads: int,
         copies: Copies,
+        engine: Engine,
         words: Words | None = None,
     ) -> None:
         self.plan, self.part = plan, part
         self.spec, self.folds = spec, spec.folds
         self.stretches = [
-            _stretch(plan, genome, piece, threads, copies, words) for piece in plan.pieces(*plan.bounds(part))
+            _stretch(plan, genome, piece, threads, copies, engine, words) for piece in plan.pieces(*plan.bounds(part))
         ]
         self.slots = sum(stretch.found.size for stretch in self.stretches)
 
@@ -247,11 +252,18 @@ def fold_of(contig: int | np.ndarray, starts: np.ndarray, ends: np.ndarray, fold
 
 
 def jobs(
-    plan: Plan, genome: Genome, parts: Iterable[int], spec: ModelSpec, threads: int = 1, words: Words | None = None
+    plan: Plan,
+    genome: Genome,
+    parts: Iterable[int],
+    spec: ModelSpec,
+    threads: int = 1,
+    words: Words | None = None,
+    engine: Engine = NUMBA,
 ) -> Iterator[Job]:
     """The work of each part, one after another, for a model of windows or of hairpins.
 
-    Hairpins are compared with the known precursors of ``words``, which changes no score.
+    Hairpins are compared with the known precursors of ``words``, and stem-loops computed by ``engine``; neither changes
+    a score.
     """
     if spec.unit == "window":
         fold = row_folder(spec, plan.folder, threads)
@@ -261,9 +273,11 @@ def jobs(
     parts = list(parts)
     if not parts:
         return
-    copies = count_copies(genome.codes, [contig.length for contig in genome.contigs])  # whatever is scanned of it
+    copies = _COPIES.get(genome)
+    if copies is None:  # whatever is scanned of it
+        copies = _COPIES[genome] = count_copies(genome.codes, [contig.length for contig in genome.contigs])
     for part in parts:
-        yield HairpinJob(plan, genome, part, spec, threads, copies, words)
+        yield HairpinJob(plan, genome, part, spec, threads, copies, engine, words)
 
 
 def _cut_from(plan: Plan, genome: Genome, piece: Segment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -279,7 +293,9 @@ def _limit(plan: Plan) -> int:
     return AMBIGUOUS if plan.ambiguous == "skip" else ABSENT
 
 
-def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies, words: Words | None) -> _Stretch:
+def _stretch(
+    plan: Plan, genome: Genome, piece: Segment, threads: int, copies: Copies, engine: Engine, words: Words | None
+) -> _Stretch:
     length = plan.contigs[piece.contig].length
     starts = plan.grid.starts(length, piece.first, piece.count)
     first, last = max(0, int(starts[0]) - REACH), min(length, int(starts[-1]) + plan.grid.window + REACH)
@@ -289,10 +305,10 @@ def _stretch(plan: Plan, genome: Genome, piece: Segment, threads: int, copies: C
     good = scorable(codes, starts - low, plan.grid.window, _limit(plan))
     tables = turner_tables()
     pieces = over_tiles(
-        lambda a, b: find_hairpins(codes, first - low + a, first - low + b, tables=tables, copies=copies),
+        lambda a, b: find_hairpins(codes, first - low + a, first - low + b, SPAN, tables, copies, engine.scan),
         last - first,
         threads,
-        tile=PIECE,
+        tile=engine.piece,
     )
     found = in_order(pieces)
     homology, known = _compare(codes, found, words, threads)

@@ -27,6 +27,10 @@ import jax  # noqa: E402
 jax.config.update("jax_num_cpu_devices", 2)
 jax.devices()
 
+# What is compiled alike is compiled once, as in a user's runs: most of a test's time is the compiler's.
+jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["XDG_CACHE_HOME"], "mirscan", "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
 # Shapes in the signatures of models are checked while testing; this must come before the first import of a model.
 install_import_hook("mirscan.models", "beartype.beartype")
 

@@ -40,7 +40,7 @@ def source(duplex_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapting, "DRAWS", 16_384)
+    monkeypatch.setattr(adapting, "DRAWS", 4_096)
     monkeypatch.setattr(adapting, "LEAST", 15_000)
 
 

@@ -46,7 +46,7 @@ def fasta(text: str, name: str = "chr1", width: int = 60) -> bytes:
 class Double:
     """A scorer of constant cost in place of the model's: its score is a checksum of the window."""
 
-    def __init__(self, *model: Any, rows: int, devices: Any) -> None:
+    def __init__(self, *model: Any, rows: int, mini: int, devices: Any) -> None:
         self.rows = rows
 
     def submit(self, codes: np.ndarray) -> np.ndarray:
@@ -170,7 +170,7 @@ def test_bad_input_leaves_older_outputs_alone(place: Place, double: None) -> Non
         (("--devices", "99"), 2, "--devices 99: this machine has 2"),
         (("--weights", "absent"), 3, "absent: no such checkpoint folder"),
         (("--weights", "."), 3, "not a checkpoint of mirscan"),
-        (("--model", "nonesuch"), 3, "unknown model 'nonesuch'; there are: mire2e"),
+        (("--model", "nonesuch"), 3, "unknown model 'nonesuch'; `mirscan models` shows all"),
         (("--output", "x.wig"), 2, "the name must end in one of .bw"),
         (("--output", "-"), 2, "the name must end in one of .bw"),
         (("--output", "absent/x.bw"), 3, "the folder absent does not exist"),

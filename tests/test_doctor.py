@@ -32,6 +32,10 @@ def test_the_example_holds_something_to_score() -> None:
     records = PRECURSORS.count(">")
     duplexes, scalars = inputs_of(MODELS["duplex"])
     assert len(duplexes) == len(scalars) > 2 * records
+    for name in ("deepmirgene", "deepmir-resnet-1m-20ck", "mirdnn-animal"):  # which need folds
+        inputs = inputs_of(MODELS[name])
+        assert tuple(column.shape[1:] for column in inputs) == MODELS[name].inputs
+        assert all(len(np.unique(column)) > 1 for column in inputs)
     (codes,) = inputs_of(MODELS["mire2e"])
     assert codes.shape[0] > 100
     assert (codes < 4).all()

@@ -25,7 +25,7 @@ import mirscan.run as run
 from mirscan.options import Options
 
 class Constant:
-    def __init__(self, *model, rows, devices):
+    def __init__(self, *model, rows, mini, devices):
         self.rows = rows
 
     def submit(self, codes):
