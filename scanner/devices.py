@@ -90,6 +90,15 @@ def compiled_rows(spec: ModelSpec, platform: str, mini: int = 0) -> int:
     return (mini or mini_batch(spec, platform)) * (CPU_STEPS if platform == "cpu" else ACCELERATOR_STEPS)
 
 
+def rows_for(spec: ModelSpec, platform: str, count: int, mini: int = 0) -> int:
+    """Rows of the compiled shape per device where it has ``count`` rows to score at most.
+
+    Few rows fill few steps of the same mini-batch: their scores do not change, only the waiting does.
+    """
+    each = mini or mini_batch(spec, platform)
+    return min(compiled_rows(spec, platform, mini), each * (1 << (-(-max(count, 1) // each) - 1).bit_length()))
+
+
 class Scorer:
     """Scores windows on all devices. Its mini-batch never changes, so a score cannot depend on its neighbours.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mirscan.checkpoints import weights
 from mirscan.demo import PRECURSORS
-from mirscan.devices import Scorer, best_precision, compiled_rows, local_devices
+from mirscan.devices import Scorer, best_precision, local_devices, rows_for
 from mirscan.hairpins import find_hairpins
 from mirscan.kernels.bases import CODE
 from mirscan.kernels.windows import cut
@@ -112,8 +112,9 @@ def record() -> dict[str, object]:
 
 def _scored(spec: ModelSpec, device: Any, precision: str) -> np.ndarray:
     """Scores of the example by the shipped weights on one device."""
-    model, rows = load_model(spec.name, precision=precision), compiled_rows(spec, device.platform)
-    return Scorer(spec, *model, rows=rows, devices=[device]).score(*inputs_of(spec))
+    model, inputs = load_model(spec.name, precision=precision), inputs_of(spec)
+    rows = rows_for(spec, device.platform, len(inputs[0]))
+    return Scorer(spec, *model, rows=rows, devices=[device]).score(*inputs)
 
 
 def _difference(found: np.ndarray, expected: list[float]) -> float:

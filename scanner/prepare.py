@@ -15,7 +15,7 @@ from mirscan.adapt import ADAPTED, MODEL, adapt, is_adapted
 from mirscan.annotation import WEIGHTS
 from mirscan.calibrate import Calibration
 from mirscan.checkpoints import weights
-from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch
+from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch, rows_for
 from mirscan.export import check_outputs, track_files
 from mirscan.finish import calibration_of, outputs_of, run_file
 from mirscan.genome import Genome, open_genome
@@ -25,7 +25,7 @@ from mirscan.options import Options, check_choice
 from mirscan.select import contig_table, select_segments
 from mirscan.store import ScoreStore
 from mirscan.tune import Shape, best_shape
-from mirscan.types import Contig, Grid, InputError, ModelSpec, Plan, UsageError
+from mirscan.types import Contig, Grid, InputError, ModelSpec, Plan, Segment, UsageError
 
 PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
 """On a CPU, by what the model scores: a part takes some seconds to a minute."""
@@ -127,7 +127,7 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: s
         backend=platform_name,
         precision=options.precision or best_precision(spec),
         mini_batch=options.mini_batch or mini_batch(spec, platform_name),
-        compiled_rows=compiled_rows(spec, platform_name, options.mini_batch or 0),
+        compiled_rows=_compiled_rows(spec, platform_name, segments, options.mini_batch or 0),
         selection={
             "regions": list(options.regions),
             "regions_file": str(options.regions_file) if options.regions_file else None,
@@ -137,6 +137,13 @@ def make_plan(opened: Genome, spec: ModelSpec, options: Options, known_digest: s
         known_digest=known_digest,
         folder=(options.folder or "hairpins") if "fold" in spec.needs else "",
     )
+
+
+def _compiled_rows(spec: ModelSpec, platform_name: str, segments: Sequence[Segment], mini: int) -> int:
+    """As many as it pays to compute in one step; of a small genome, as many as it has windows."""
+    if spec.unit == "hairpin":
+        return compiled_rows(spec, platform_name, mini)
+    return rows_for(spec, platform_name, 2 * sum(segment.count for segment in segments), mini)
 
 
 def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration | None]:

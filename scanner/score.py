@@ -14,10 +14,9 @@ from mirscan.devices import (
     Scorer,
     backend,
     best_precision,
-    compiled_rows,
     configure,
     local_devices,
-    mini_batch,
+    rows_for,
 )
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
@@ -92,10 +91,8 @@ def score_molecules(
     chosen, platform = local_devices(devices), backend()
     for rows, inputs in _inputs(spec, molecules):
         if len(rows):
-            # few molecules fill few steps of the same mini-batch: their scores do not change, only the waiting does
-            mini, most = mini_batch(spec, platform), compiled_rows(spec, platform)
-            compiled = min(most, mini * (1 << (-(-len(rows) // (mini * len(chosen))) - 1).bit_length()))
             shaped = replace(spec, shapes=tuple(column.shape[1:] for column in inputs))
+            compiled = rows_for(spec, platform, -(-len(rows) // len(chosen)))
             scorer = Scorer(shaped, *model, rows=compiled, devices=chosen)
             np.maximum.at(scores, rows, scorer.score(*inputs))
     return scores

@@ -16,9 +16,10 @@ from jaxtyping import install_import_hook
 
 # Tests, and the programs they start, find no cache of the user and leave nothing in it. MIRSCAN_CACHE would win over
 # XDG_CACHE_HOME, which some tests point elsewhere.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mirscan-tests-")
-os.environ.pop("MIRSCAN_CACHE", None)
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share that of the process that started them
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="mirscan-tests-")
+    os.environ.pop("MIRSCAN_CACHE", None)
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # Sharding is tested on any machine. The backend starts here, so that nothing can choose another number later.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

@@ -159,6 +159,7 @@ def test_a_genome_is_scanned_with_layers_of_its_own(
     scan_genome(fasta, Options(tmp_path / "a.bw", weights=source, adapt=True))
 
 
+@pytest.mark.slow
 def test_learning_repeats_itself_and_is_recognised(source: Path, tmp_path: Path) -> None:
     first = adapt_file(genome(tmp_path / "g.fa"), tmp_path / "w", source=source, threads=1)
     tree = weights.restore(tmp_path / "w")

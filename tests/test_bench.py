@@ -58,7 +58,11 @@ def test_loops_are_counted_round_by_round() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["mire2e-tiny", "mirdnn-animal", pytest.param("deepmir-resnet-1m-20ck", marks=pytest.mark.slow), "duplex-single"],
+    [
+        "mirdnn-animal",
+        "duplex-single",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mire2e-tiny", "deepmir-resnet-1m-20ck")),
+    ],
 )
 def test_every_kind_of_model_is_measured_in_its_pieces(name: str, tmp_path: Path) -> None:
     """Of windows, folded windows, pictures and hairpins."""

@@ -1,5 +1,7 @@
 """DeepMir's networks on hairpin images: parameters, layers against plain NumPy, and what a score may depend on."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,7 @@ STATISTICS = {20: 80, 24: 96, 28: 112, 32: 128}
 
 FLOAT32, BFLOAT16 = Precision.named("float32"), Precision.named("bfloat16")
 SMALL = ("deepmir-vgg-1m-32fu", "deepmir-inception-1m-8ck", "deepmir-resnet-1m-20ck")
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
 def name_of(kind: str, width: int) -> str:
@@ -243,7 +246,7 @@ def test_an_image_does_not_see_its_batch_mates(generator, name):
     np.testing.assert_allclose(run(images)[::-1], run(images[::-1]), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [SMALL[0], *map(slow, SMALL[1:])])
 def test_every_parameter_has_a_finite_gradient(generator, name):
     graph, params, rest = nnx.split(small(name, generator), nnx.Param, ...)
     images = images_of(generator)
@@ -257,7 +260,7 @@ def test_every_parameter_has_a_finite_gradient(generator, name):
         assert values.any(), path
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*map(slow, SMALL[:2]), SMALL[2]])
 def test_training_changes_what_it_should(generator, name):
     """Dropout draws anew at each step, and batch statistics move."""
     model = nnx.jit(lambda: MODELS[name].build(rngs=nnx.Rngs(0)))()

@@ -28,6 +28,9 @@ PARAMETERS = {
     "deepmirgene2016-structure": 2 * (9 + 560) + 42,
 }
 
+FAST = ("deepmirgene", "deepmirgene2016")
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
 
 @pytest.fixture
 def generator():
@@ -264,7 +267,7 @@ def scores_of(graph, score, state, inputs):
     return score(nnx.merge(graph, state)(*inputs))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name if name in FAST else slow(name) for name in MODELS])
 def test_a_score_depends_on_neither_padding_nor_batch_mates(generator, name):
     spec = MODELS[name]
     model = shaken(spec.build, generator, 0.1 if name == "deepmirgene2016" else 0.2)
@@ -299,7 +302,7 @@ def test_a_score_depends_on_neither_padding_nor_batch_mates(generator, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["deepmirgene-position", "deepmirgene-bilstm", "deepmirgene-cnn-lstm", "deepmirgene2016"]
+    "name", ["deepmirgene2016", *map(slow, ("deepmirgene-position", "deepmirgene-bilstm", "deepmirgene-cnn-lstm"))]
 )
 def test_every_parameter_has_a_gradient(generator, name):
     spec = MODELS[name]

@@ -174,7 +174,7 @@ def test_structure_stage(generator):
     for layer in stage.layers:
         x = encoder_layer(layer, x)
     x = np.tanh(dense(stage.head[2], elu(dense(stage.head[1], elu(dense(stage.head[0], x))))))[..., 0]
-    np.testing.assert_allclose(stage(jnp.asarray(codes)), x, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(stage)(jnp.asarray(codes)), x, rtol=1e-3, atol=1e-4)
 
 
 def test_energy_stage(generator):
@@ -243,7 +243,7 @@ def test_every_parameter_has_a_gradient(generator, stage):
     def loss(params):
         return jnp.sum(nnx.merge(graph, params, rest, copy=True)(*inputs) ** 2)
 
-    gradients = nnx.to_flat_state(jax.grad(loss)(params))
+    gradients = nnx.to_flat_state(jax.jit(jax.grad(loss))(params))
     dead = [path for path, leaf in gradients if not np.asarray(leaf[...]).any() and "key_bias" not in path]
     assert not dead  # a bias of all keys shifts every logit alike, so its gradient is zero by construction
 
@@ -254,7 +254,8 @@ def test_bfloat16_stays_near_float32(generator):
     for precision in ("float32", "bfloat16"):
         model = MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0), precision=precision)
         model.eval()
-        scores[precision] = np.asarray(MODELS["mire2e-tiny"].score(model(codes)))
+        score = jax.jit(lambda codes, model=model: MODELS["mire2e-tiny"].score(model(codes)))
+        scores[precision] = np.asarray(score(codes))
         assert scores[precision].dtype == np.float32
     assert np.abs(scores["float32"] - scores["bfloat16"]).max() < 0.02
     assert (scores["float32"] >= 0).all()
