@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share that of the process
 
 # Sharding is tested on any machine. The backend starts here, so that nothing can choose another number later.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-import jax  # noqa: E402
+import jax
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.devices()

@@ -379,6 +379,7 @@ def test_a_node_that_goes(cluster: Any, place: Place) -> None:
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_genome_that_cannot_be_opened_does_not_keep_the_others(cluster: Any, place: Place) -> None:
     bad = place.folder / "bad.fa"
     bad.write_text(">chr1\nACGTX\n")

@@ -619,7 +619,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Pat
 @pytest.mark.parametrize(
     ("options", "count"),
     [
-        (("--threads", 4, "--batch", 256, "--part-windows", 500), 4),
+        pytest.param(("--threads", 4, "--batch", 256, "--part-windows", 500), 4, marks=pytest.mark.slow),
         pytest.param(("--threads", 2, "--batch", 1, "--part-windows", 100), 2, marks=pytest.mark.slow),
         pytest.param(("--threads", 4, "--devices", 3, "--batch", 16), 3, marks=pytest.mark.slow),
     ],

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices, mini_batch
+from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices, mini_batch, rows_for
 from mirscan.models import find_model, load_model
 from mirscan.types import ModelError, UsageError
 
@@ -44,6 +44,13 @@ def test_devices_of_this_machine() -> None:
     for limit in (0, 3):
         with pytest.raises(UsageError, match=f"--devices {limit}: this machine has 2"):
             local_devices(limit)
+
+
+def test_few_rows_take_few_steps() -> None:
+    mini, most = mini_batch(SPEC, "cpu"), compiled_rows(SPEC, "cpu")
+    assert [rows_for(SPEC, "cpu", count) for count in (0, 1, mini, mini + 1)] == [mini, mini, mini, 2 * mini]
+    assert rows_for(SPEC, "cpu", most - mini + 1) == rows_for(SPEC, "cpu", 10 * most) == most
+    assert rows_for(SPEC, "cpu", 70, mini=32) == 128
 
 
 def test_compiled_rows_are_whole_mini_batches() -> None:
@@ -128,7 +135,7 @@ def roomy(model: tuple[Any, Any]) -> Scorer:
     return Scorer(SPEC, *model, rows=6 * SPEC.mini_batch, devices=local_devices(2))
 
 
-@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("awaited", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_short_of_memory_takes_fewer_steps_for_the_same_scores(
     model: tuple[Any, Any], roomy: Scorer, windows: np.ndarray, awaited: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mirscan import prepare, tune
-from mirscan.devices import ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, local_devices
+from mirscan.devices import ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, local_devices, rows_for
 from mirscan.models import find_model, load_model
 from mirscan.options import Options
 from mirscan.store import ScoreStore
@@ -144,7 +144,7 @@ def test_the_plan_decides_when_a_scan_resumes(planned: Callable[..., Plan], monk
     with pytest.raises(InputError, match="mini batch: 8 there, 32 now"):
         planned(mini_batch=32)
     fresh = planned(mini_batch=32, fresh=True)
-    assert (fresh.mini_batch, fresh.compiled_rows) == (32, compiled_rows(SPEC, "cpu", 32))
+    assert (fresh.mini_batch, fresh.compiled_rows) == (32, rows_for(SPEC, "cpu", 62, 32))
     assert planned() == fresh
 
 
@@ -170,4 +170,4 @@ def test_a_store_older_than_the_field_resumes_as_it_began(planned: Callable[...,
     del document["mini_batch"]
     path.write_text(json.dumps(document))
     resumed = planned()
-    assert (resumed.mini_batch, resumed.compiled_rows) == (0, compiled_rows(SPEC, "cpu"))
+    assert (resumed.mini_batch, resumed.compiled_rows) == (0, rows_for(SPEC, "cpu", 62))
