@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where a folder for each model is made")
     parser.add_argument("--rows", nargs="*", default=[*PRECURSORS, *IMAGES, *MIRTRONS])
     parser.add_argument("--epochs", type=int, help="instead of the published number")
+    parser.add_argument("--pretrain", type=int, metavar="EPOCHS", help="of the image network, as for deepmir.py")
     options = parser.parse_args()
     kept = options.work / "deepmirgene"
     kept.mkdir(parents=True, exist_ok=True)
@@ -68,18 +69,18 @@ def main() -> None:
             print(row(f"{name} | new, cleaned", [cleaned], NAMES), flush=True)
             examples, what = papers.examples(name, *learned), "deepMiRGene's cross-species set (paper 001)"
             tree = best_weights(papers.home(name, 0, judged, epochs))
+        elif name in IMAGES:
+            examples, what = as_examples(deepmir(options.data, "modhsa_train")), "DeepMir's modhsa_train"
+            label = f"epochs{epochs}"
+            if options.pretrain:
+                label += f"-after-{options.pretrain}"
+                what += f", after {options.pretrain} epochs of the surrogate for its pre-training"
+            tree = best_weights(options.work / "deepmir" / name / label / "seed0")  # as deepmir.py has trained it
         else:
             home = options.work / "shipped" / name
-            if name in IMAGES:
-                home = options.work / "deepmir" / name / f"epochs{epochs}" / "seed0"  # as deepmir.py trains it
-                examples, what = (
-                    as_examples(deepmir(options.data, "modhsa_train")),
-                    "DeepMir's modhsa_train",
-                )
-            else:
-                home.parent.mkdir(parents=True, exist_ok=True)
-                examples = examples_of(name, mirtrons(options.data, "all"), False, home.parent)
-                what = "mirtrons and canonical precursors of paper 003"
+            home.parent.mkdir(parents=True, exist_ok=True)
+            examples = examples_of(name, mirtrons(options.data, "all"), False, home.parent)
+            what = "mirtrons and canonical precursors of paper 003"
             tree = trained(name, recipe_of(name, 0, epochs), examples, home)
         put(name, tree, examples, epochs, what, options.out)
 
