@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	$(BIN)/mirscan demo --out demo $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(TEST)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile $(TEST)
 
 # pytest exits with 5 where no test was selected
 real: $(VENV)/.installed-test

@@ -249,6 +249,7 @@ for devices in (1, 2, 4, 8):
 """
 
 
+@pytest.mark.slow  # the fast suite has one and two devices
 def test_scores_are_the_same_bytes_on_1_2_4_and_8_devices(tmp_path: Path, tiny_weights: Path) -> None:
     """And every device computes as many rows as the others."""
     random = np.random.default_rng(0)

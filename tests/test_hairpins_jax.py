@@ -40,7 +40,7 @@ def check_equal(scan, codes, *arguments, **options):
     return found
 
 
-@pytest.mark.parametrize("span", [5, 31, 120, MAX_SPAN])
+@pytest.mark.parametrize("span", [31, 120, *(pytest.param(span, marks=pytest.mark.slow) for span in (5, MAX_SPAN))])
 @pytest.mark.parametrize("weights", [(1, 1, 1, 1), (1, 3, 3, 1, 0.2, 0.1)], ids=["ACGU", "GC-rich, with N"])
 def test_equals_the_kernel(span, weights):
     found = check_equal(SMALL, random_codes(1000, span, weights), span)

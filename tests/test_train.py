@@ -80,6 +80,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_without_a_schedule_epochs_are_added(tmp_path: Path) -> None:
     steady, data = replace(RECIPE, warmup=None), toy_data()
     whole = run(tmp_path / "whole", data, replace(steady, epochs=4))
