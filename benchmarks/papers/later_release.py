@@ -25,7 +25,7 @@ from mirscan.cascade import predicted_structure
 from mirscan.devices import best_precision
 from mirscan.kernels.bases import CODE
 from mirscan.metrics import average_precision, max_f1, precision_recall
-from mirscan.models import find_model, load_model
+from mirscan.models import find_model, load_model, set_weights
 from mirscan.molecules import window_inputs
 from mirscan.train import Recipe, fit, focal_loss, runner
 
@@ -96,7 +96,8 @@ class Cascade:
         if not kept.is_file():
             module = self.spec.build(rngs=nnx.Rngs(seed), precision=best_precision(self.spec)).classifier  # type: ignore[attr-defined]
             recipe = Recipe(**(vars(CLASSIFIER) | {"seed": seed}))
-            fit(module, focal_loss, self.inputs["train"] | {"positive": positive}, recipe, kept.parent, log=print)
+            data = self.inputs["train"] | {"positive": positive}
+            set_weights(module, fit(module, focal_loss, data, recipe, kept.parent, log=print))
             module.eval()
             logits = runner(module)(self.inputs["test"])
             np.save(kept, logits[:, 0] - logits[:, 1])
