@@ -141,6 +141,7 @@ def hairpins(output: Path) -> np.ndarray:
     return np.concatenate([store.read_hairpins(part) for part in range(store.plan.parts)])
 
 
+@pytest.mark.slow  # `test_the_command` scans with adapted layers too
 def test_a_genome_is_scanned_with_layers_of_its_own(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
