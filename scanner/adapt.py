@@ -21,9 +21,9 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.copies import count_copies
 from mirscan.devices import configure
-from mirscan.folding import over_tiles, turner_tables
+from mirscan.folding import NUMBA, over_tiles, turner_tables
 from mirscan.genome import Genome, open_genome
-from mirscan.hairpins import MARGIN, PIECE, Hairpins, find_hairpins, in_order
+from mirscan.hairpins import MARGIN, Hairpins, find_hairpins, in_order
 from mirscan.models import filled
 from mirscan.models.duplex import FOLDS, Findings, Judgement
 from mirscan.train import Recipe, findings_cross_entropy, fit, runner
@@ -220,7 +220,7 @@ def look(
         def piece(first: int, last: int, codes: np.ndarray = codes, shift: int = start - low) -> Hairpins:
             return find_hairpins(codes, shift + first, shift + last, tables=tables, copies=copies)
 
-        found = in_order(over_tiles(piece, end - start, threads, tile=PIECE))
+        found = in_order(over_tiles(piece, end - start, threads, tile=NUMBA.piece))
         if found.size:
             findings.append(predict({"duplexes": found.duplexes, "scalars": found.scalars}).astype(np.float16))
             folds.append(fold_of(contig, found.starts + low, found.ends + low, FOLDS))

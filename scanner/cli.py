@@ -54,6 +54,9 @@ MiniBatch = Annotated[int | None, typer.Option(help="Windows computed at once on
 HairpinEngine = Annotated[
     str | None, typer.Option("--hairpins", help="What computes stem-loops: numba (cores) or jax (devices)")
 ]
+RmStore = Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")]
+Batch = Annotated[int | None, typer.Option("--batch", help="Windows given to the devices at a time")]
 PartWindows = Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")]
 Threads = Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")]
 Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")]
@@ -90,9 +93,9 @@ def genome(
     known: Known = None,
     annotate: Annotate = False,
     store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
-    rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
-    batch: Annotated[int | None, typer.Option(help="Windows given to the devices at a time")] = None,
+    rm_store: RmStore = False,
+    fresh: Fresh = False,
+    batch: Batch = None,
     mini_batch: MiniBatch = None,
     part_windows: PartWindows = None,
     devices: Devices = None,
@@ -206,9 +209,9 @@ def batch(
     store: Annotated[
         str | None, typer.Option(help="Where scores are kept, seen by all nodes (default: OUTPUT.store)")
     ] = None,
-    rm_store: Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")] = False,
-    batch_windows: Annotated[int | None, typer.Option("--batch", help="Windows given to the devices at a time")] = None,
+    rm_store: RmStore = False,
+    fresh: Fresh = False,
+    batch_windows: Batch = None,
     mini_batch: MiniBatch = None,
     part_windows: PartWindows = None,
     precision: Precision = None,

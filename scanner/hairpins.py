@@ -26,7 +26,6 @@ from mirscan.proposals import Proposals, composition_threshold, propose
 SPAN = 120
 MARGIN = 512
 """Bases around a piece that its hairpins, their neighbours and their flanks can depend on."""
-PIECE = NUMBA.piece
 SCALARS = (
     "energy", "energy_per_base", "energy_residual", "length", "a", "c", "g", "u", "entropy", "opposite_energy",
     "opposite_difference", "pairs", "loop", "gaps", "interior", "columns", "copies",

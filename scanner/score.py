@@ -10,14 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mirscan.devices import (
-    Scorer,
-    backend,
-    best_precision,
-    configure,
-    local_devices,
-    rows_for,
-)
+from mirscan.devices import Scorer, backend, best_precision, configure, local_devices, rows_for
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
 from mirscan.hairpins import find_hairpins
