@@ -457,8 +457,20 @@ def _context() -> Any:
 def _open_documents(url: str) -> Any:
     import tensorstore as ts
 
-    where = url.rstrip("/") + "/" if url.startswith(_REMOTE) else {"driver": "file", "path": f"{_local(url)}/"}
-    return ts.KvStore.open(where, context=_context()).result()
+    return ts.KvStore.open(_place(url), context=_context()).result()
+
+
+def _place(url: str) -> str | dict[str, str]:
+    """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
+    if not url.startswith(_REMOTE):
+        return {"driver": "file", "path": f"{_local(url)}/"}
+    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if url.startswith("s3://") and server:
+        bucket, _, path = url.removeprefix("s3://").rstrip("/").partition("/")
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        path = f"{path}/" if path else ""
+        return {"driver": "s3", "bucket": bucket, "path": path, "endpoint": server.rstrip("/"), "aws_region": region}
+    return url.rstrip("/") + "/"
 
 
 def _open_array(documents: Any, plan: Plan, create: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import resource
 import shutil
 import subprocess
@@ -74,7 +75,7 @@ def test_every_requirement_is_constrained() -> None:
     held = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = [*PROJECT["project"]["dependencies"], *extras["test"], *extras["lint"]]
-    assert {name.split(">")[0].lower().replace("_", "-") for name in wanted} <= held
+    assert {re.split(r"[\[>]", name)[0].lower().replace("_", "-") for name in wanted} <= held
 
 
 def test_the_command_line_starts_without_heavy_libraries() -> None:
