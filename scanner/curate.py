@@ -19,6 +19,8 @@ HOMOLOGY, SUPPORT, IDENTITY = 20, 18, 30
 CROWDING = 0.25
 """Power of a family's size by which the weight of its members shrinks. With 0.5 a doubtful loner outweighs a
 supported member of a large family."""
+BALANCE = 0.5
+"""Power of a lineage's sum by which its members' weight shrinks: four fifths of the lists are of vertebrates."""
 NOISE = 0.06
 """Standard deviation of the G+C share by which a borrowed context departs from the precursor's own: real loci do."""
 
@@ -121,7 +123,8 @@ def embed_precursors(
 
 
 def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precursor], doubtful: float) -> np.ndarray:
-    """Weight (float32) of each precursor, mean 1: what MirGeneDB supports counts more, a large family a little less.
+    """Weight (float32) of each precursor, mean 1: what MirGeneDB supports counts more, a large family a little less,
+    and a lineage with few precursors more than one with many.
 
     Parameters
     ----------
@@ -133,6 +136,8 @@ def precursor_weights(precursors: Sequence[Precursor], curated: Sequence[Precurs
     """
     _, number, size = np.unique(group(precursors), return_inverse=True, return_counts=True)
     weight = np.where(supported(precursors, curated), 1.0, doubtful) / size[number] ** CROWDING
+    _, lineage = np.unique([p.lineage for p in precursors], return_inverse=True)
+    weight /= np.bincount(lineage, weight)[lineage] ** BALANCE
     return (weight / weight.mean()).astype(np.float32)
 
 

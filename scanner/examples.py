@@ -29,6 +29,23 @@ PLANTS = frozenset(
 )
 """miRBase species codes that are no animals: plants, algae, oomycetes, slime moulds."""
 
+LINEAGES = {
+    code: lineage
+    for lineage, codes in {
+        "nematode": "asu bma cbn cbr cel crm hco hpo ppc prd str",
+        "arthropod": """
+            aae aga ame api bge bib bmo cqu csc dan der dgr dme dmo dpe dps dpu dqu dse dsi dvi dwi dya hme isc lmi
+            lpo mja mse ngi nlo nvi pca pte pxy rmi sfr smr tca tcf tur
+        """,
+        "other invertebrate": """
+            aqu bbe bfl bla cgi cin cla csa cte efe egr emu esc fhe gpy gsa hma hru lan lco lgi lva mco mle npo nve
+            obi odi ovu pfl pmi sci sja sko sma sme spt spu xbo
+        """,
+    }.items()
+    for code in codes.split()
+}
+"""Lineages of invertebrates by species codes of miRBase and MirGeneDB; all other animals count as vertebrates."""
+
 
 @dataclass(frozen=True)
 class Precursor:
@@ -49,6 +66,11 @@ class Precursor:
         if "virus" in self.organism.lower():
             return "virus"
         return "plant" if self.species in PLANTS else "animal"
+
+    @property
+    def lineage(self) -> str:
+        """Vertebrate, one of `LINEAGES`, or the clade where it is no animal."""
+        return LINEAGES.get(self.species, "vertebrate") if self.clade == "animal" else self.clade
 
     @property
     def family(self) -> str:

@@ -11,6 +11,7 @@ from flax import nnx
 from mirscan.curate import (
     ANTISENSE,
     BACKGROUND,
+    BALANCE,
     CROWDING,
     PRECURSOR,
     UNCLEAR,
@@ -108,7 +109,19 @@ def test_support_and_family_size_decide_weights() -> None:
     weights = precursor_weights(precursors, [precursor("Xxx-Mir-1", one[5:60])], doubtful=0.2)
     assert weights.mean() == pytest.approx(1)
     np.testing.assert_allclose(weights[1:5] / weights[0], 0.2 / 4**CROWDING, rtol=1e-6)
-    assert weights[5] == pytest.approx(weights[0])
+    vertebrates = 1 + 4 * 0.2 / 4**CROWDING
+    assert weights[5] / weights[0] == pytest.approx(vertebrates**BALANCE)
+
+
+def test_a_small_lineage_counts_more_and_less_than_a_large_one() -> None:
+    codes = [random_codes(number, 70) for number in range(12)]
+    names = ["cel-mir-1", "cbr-mir-2", *(f"hsa-mir-{number}" for number in range(3, 13))]
+    precursors = [precursor(name, each) for name, each in zip(names, codes, strict=True)]
+    weights = precursor_weights(precursors, precursors, doubtful=0.1)
+    worms, people = weights[:2].sum(), weights[2:].sum()
+    assert weights[0] == pytest.approx(weights[1])
+    assert weights[0] > weights[2]
+    assert people / worms == pytest.approx(5 ** (1 - BALANCE))
 
 
 def test_only_the_locus_itself_is_held_out() -> None:

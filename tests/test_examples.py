@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirscan.examples import (
+    LINEAGES,
+    PLANTS,
     PRECURSOR,
     Background,
     Locus,
@@ -57,6 +59,15 @@ def test_clades() -> None:
     assert Precursor("hsa-mir-1", "Homo sapiens miR-1", codes).clade == "animal"
     assert Precursor("ath-MIR156a", "Arabidopsis thaliana", codes).clade == "plant"
     assert Precursor("ebv-mir-BART2", "Epstein Barr virus", codes).clade == "virus"
+
+
+def test_lineages() -> None:
+    codes = np.zeros(60, np.uint8)
+    lineages = {"hsa": "vertebrate", "Cel": "nematode", "dme": "arthropod", "Spu": "other invertebrate", "ath": "plant"}
+    for species, lineage in lineages.items():
+        assert Precursor(f"{species}-Mir-1", "", codes).lineage == lineage
+    assert Precursor("ebv-mir-BART2", "Epstein Barr virus", codes).lineage == "virus"
+    assert PLANTS & set(LINEAGES) <= {"hvu"}  # barley in miRBase, Hydra in MirGeneDB
 
 
 @settings(deadline=None, max_examples=30)
