@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mirscan import run
+from mirscan.batch import scan_batch
 from mirscan.finish import merge
 from mirscan.options import Options
 from mirscan.store import ScoreStore
@@ -77,3 +78,13 @@ def test_a_bucket_that_is_not_there(server: str, genome: Path, tiny_weights: Pat
         run.scan_shard(genome, options_of("s3://no-bucket/x", tiny_weights), 0, 1)
     with pytest.raises(InputError, match="s3://a-bucket/nothing"):
         ScoreStore.open("s3://a-bucket/nothing")
+
+
+@pytest.mark.slow
+def test_a_batch_on_a_server(server: str, genome: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    alone = options_of(str(tmp_path / "s"), tiny_weights, output=tmp_path / "x.bw")
+    run.scan_genome(genome, alone)
+    shared = options_of("s3://a-bucket/batch", tiny_weights, output=tmp_path / "y.bw")
+    scan_batch([(str(genome), shared)], workers=1)
+    assert (tmp_path / "y.bw").read_bytes() == (tmp_path / "x.bw").read_bytes()
