@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import secrets
 import signal
 import time
 from collections import Counter
@@ -363,6 +364,9 @@ def _cluster(address: str | None) -> Iterator[Any]:
     if address == "local":
         own = {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
+    token = "RAY_AUTH_TOKEN" if address == "local" and "RAY_AUTH_TOKEN" not in os.environ else None
+    if token:  # Ray would make one itself, and leave it in the user's home
+        os.environ[token] = secrets.token_hex(32)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -375,3 +379,5 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        if token:
+            del os.environ[token]
