@@ -543,7 +543,7 @@ def doctor(
         verdict = "ok" if check.passed else "WRONG"
         failed += not check.passed
         off = f"off by {check.difference:.2g}, {check.allowed:g} allowed"
-        typer.echo(f"{verdict:<6}{check.what:<24}{check.where:<24}{off}")
+        typer.echo(f"{verdict:<6}{check.what:<32}{check.where:<24}{off}")
     if failed:
         raise ModelError(f"{failed} checks failed: do not trust scores of this machine; see the lines marked WRONG")
 
