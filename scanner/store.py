@@ -38,7 +38,9 @@ from mirscan.types import STRANDS, IncompleteError, InputError, Plan
 _REMOTE = ("gs://", "s3://", "memory://")
 _OWN = re.compile(r"plan\.json.*|scores|parts|partial|hairpins|known|genome\.codes|genome\..*\.tmp")
 """What may lie in a store's folder before its array does; the genome's unpacked bases are spooled there."""
+_RETRIES = {"max_retries": 7, "initial_delay": "500ms", "max_delay": "8s"}
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
+_SILENT = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 class ScoreStore:
@@ -448,10 +450,13 @@ def _local(url: str) -> Path:
 
 @cache
 def _context() -> Any:
-    """One context for all stores, so that a ``memory://`` store outlives the object that made it."""
+    """One context for all stores, so that a ``memory://`` store outlives the object that made it.
+
+    A server that does not answer is given up after half a minute; TensorStore's own patience is a quarter of an hour.
+    """
     import tensorstore as ts
 
-    return ts.Context()
+    return ts.Context({f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs")})
 
 
 def _open_documents(url: str) -> Any:
@@ -466,6 +471,8 @@ def _place(url: str) -> str | dict[str, str]:
         return {"driver": "file", "path": f"{_local(url)}/"}
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and server:
+        if not server.startswith(("http://", "https://")):
+            raise InputError(f"AWS_ENDPOINT_URL {server}: no address of a server; begin with http:// or https://")
         bucket, _, path = url.removeprefix("s3://").rstrip("/").partition("/")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         path = f"{path}/" if path else ""
@@ -536,4 +543,6 @@ def _explained(url: str) -> Iterator[None]:
             raise InputError(f"{url}: its score array does not fit its plan; use --fresh or another --store") from error
         if text.startswith(("PERMISSION_DENIED", "NOT_FOUND", "UNAUTHENTICATED", *_DAMAGED)):
             raise InputError(f"store {url} cannot be read or written: {text}") from error
+        if text.startswith(_SILENT):
+            raise IncompleteError(f"store {url} does not answer ({text}); run the same command again") from error
         raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan import run
+from mirscan import run, store
 from mirscan.batch import scan_batch
 from mirscan.finish import merge
 from mirscan.options import Options
@@ -43,8 +43,8 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def options_of(store: str, weights: Path, **more: Path) -> Options:
-    return Options(model="mire2e-tiny", weights=weights, store=store, part_windows=10, **more)
+def options_of(url: str, weights: Path, **more: Path) -> Options:
+    return Options(model="mire2e-tiny", weights=weights, store=url, part_windows=10, **more)
 
 
 def test_shards_on_a_server_give_the_bytes_of_one_run(
@@ -78,6 +78,21 @@ def test_a_bucket_that_is_not_there(server: str, genome: Path, tiny_weights: Pat
         run.scan_shard(genome, options_of("s3://no-bucket/x", tiny_weights), 0, 1)
     with pytest.raises(InputError, match="s3://a-bucket/nothing"):
         ScoreStore.open("s3://a-bucket/nothing")
+
+
+def test_a_server_that_does_not_answer(
+    genome: Path, tiny_weights: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address, error, message in (
+        ("ftp://x", InputError, "begin with http"),
+        ("http://127.0.0.1:1", IncompleteError, "does not answer"),
+    ):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
+        monkeypatch.setattr(store, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
+        store._context.cache_clear()
+        with pytest.raises(error, match=message):
+            run.scan_shard(genome, options_of("s3://a-bucket/silent", tiny_weights), 0, 1)
+    store._context.cache_clear()
 
 
 @pytest.mark.slow
