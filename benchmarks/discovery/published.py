@@ -47,7 +47,7 @@ PIECES = {
     "human chr1:3.6-10 Mb": Piece("hsa_GRCh38_chr1_1-10Mb", "chr1", 3_600_000, 10_000_000),
     "human chr9:1-1 Mb": Piece("hsa_GRCh38_chr9_1-1Mb", "chr9", 0, 1_000_000),
 }
-"""A third of the worm's known hairpins; of the human ones all but two, most in the first stretch."""
+"""A quarter of the worm's known hairpins; of the human ones all but two, most in the first stretch."""
 
 
 def scanned(data: Path, work: Path, piece: Piece, model: str) -> Figures:
@@ -93,10 +93,9 @@ def main() -> None:
         where = f"{piece.genome}:{piece.contig}"
         part, scores = cut(contigs[where], piece, unseen[where])
         calls, known, megabases = places([part])
-        rows = {"duplex, unseen": evaluate_calls(calls, scores, known, megabases)}
-        print("\n".join(line for label, each in rows.items() for line in rows_of(label, {name: each})), flush=True)
+        print(*rows_of("duplex, unseen", {name: evaluate_calls(calls, scores, known, megabases)}), flush=True)
         for model in options.models:
-            print("\n".join(rows_of(model, {name: scanned(options.data, home, piece, model)})), flush=True)
+            print(*rows_of(model, {name: scanned(options.data, home, piece, model)}), flush=True)
 
 
 if __name__ == "__main__":
