@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from corpus import unique
+from corpus import unique, unseen_scores
 
 from mirscan.annotation import CHANCE, CLAIM, Weights, annotation, count_claims, evidence, fit_annotation
 from mirscan.copies import count_copies
@@ -123,10 +123,7 @@ def main() -> None:
     parser.add_argument("--by-energy", action="store_true")
     parser.add_argument("--positive-weight", type=float, default=1.0)
     options = parser.parse_args()
-    scores: dict[str, np.ndarray] = {}
-    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
-        with np.load(path) as saved:
-            scores |= dict(saved)
+    scores = unseen_scores(options.work / options.name)
     worm = read_worm(options.data, options.work, scores, by_energy=options.by_energy)
     if not worm:
         parser.error(f"no scores of {STEM} in {options.work / options.name}; run cross_fit.py, or give --by-energy")

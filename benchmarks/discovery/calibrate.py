@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from corpus import unique
+from corpus import unique, unseen_scores
 
 from mirscan.calibrate import Sample, fit_calibration, fit_logistic, save_calibration
 from mirscan.checkpoints import weights
@@ -148,10 +148,7 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what a reader of calibration.json should know")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    scores: dict[str, np.ndarray] = {}
-    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
-        with np.load(path) as saved:
-            scores |= {name: saved[name] for name in saved.files}
+    scores = unseen_scores(options.work / options.name)
     contigs = read_scored(options.data, options.work, scores)
     prevalences = {
         genome: sum(c.known for c in contigs if c.genome == genome)

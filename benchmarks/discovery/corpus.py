@@ -137,6 +137,15 @@ def table(path: Path, codes: np.ndarray, copies: Copies) -> Hairpins:
     return Hairpins(*(np.load(path / f"{name}.npy") for name in Hairpins._fields))
 
 
+def unseen_scores(home: Path) -> dict[str, np.ndarray]:
+    """Scores by contig that `cross_fit.py` has left in a folder: each by networks that had not seen the contig."""
+    scores: dict[str, np.ndarray] = {}
+    for path in sorted(home.glob("fold*/scores.npz")):
+        with np.load(path) as saved:
+            scores |= dict(saved)
+    return scores
+
+
 def unique(loci: list[Locus]) -> list[Locus]:
     """One of every set of loci at the very same place: near-identical hairpins placed by mismatches."""
     return list({(locus.start, locus.end, locus.strand): locus for locus in reversed(loci)}.values())[::-1]

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from corpus import Contig, read_corpus
+from corpus import Contig, read_corpus, unseen_scores
 from cross_fit import places
 
 from mirscan.evaluate import match, non_redundant
@@ -63,12 +63,9 @@ def main() -> None:
     parser.add_argument("--contigs", default="cel_", help="how their names begin")
     parser.add_argument("--top", type=int, default=100)
     options = parser.parse_args()
-    scores: dict[str, np.ndarray] = {}
-    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
-        with np.load(path) as saved:
-            scores |= {name: saved[name] for name in saved.files if name.startswith(options.contigs)}
+    scores = unseen_scores(options.work / options.name)
     corpus = read_corpus(options.data, options.work)
-    contigs = [c for c in corpus.contigs if c.name in scores]
+    contigs = [c for c in corpus.contigs if c.name in scores and c.name.startswith(options.contigs)]
     calls, known, _ = places(contigs)
     values = np.concatenate([scores[c.name] for c in contigs])
     scalars = np.concatenate([c.labelled.hairpins.scalars for c in contigs])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from corpus import Contig, read_corpus
+from corpus import Contig, read_corpus, unseen_scores
 from cross_fit import log, places, rows_of
 
 from mirscan.checkpoints.weights import registry
@@ -82,10 +82,7 @@ def main() -> None:
     home = options.work / "published"
     home.mkdir(exist_ok=True)
     chosen = {name: piece for name, piece in PIECES.items() if name.startswith(tuple(options.pieces))}
-    unseen = dict[str, np.ndarray]()
-    for path in sorted((options.work / options.name).glob("fold*/scores.npz")):
-        with np.load(path) as saved:
-            unseen |= {name: saved[name] for name in saved.files}
+    unseen = unseen_scores(options.work / options.name)
     contigs = {c.name: c for c in read_corpus(options.data, options.work).contigs}
     print("| set | ranked by | found by any call | AP (95 %) | max F1 | recall at 1 5 20 100 / Mb | antisense |")
     print("|---|---|---|---|---|---|---|")
