@@ -21,14 +21,16 @@ from mirscan.types import ModelSpec
 class Rounds:
     """How often, how long, and on how many negatives."""
 
-    epochs: tuple[int, ...] = (2, 5)
+    epochs: tuple[int, ...] = (2, 2, 3)
     """Epochs of each round."""
     random: int = 750_000
     """Background hairpins of a round, drawn anew."""
     searched: int = 750_000
     """Background hairpins in which hard ones are looked for after a round."""
-    hard: int = 100_000
-    """The highest scoring of them: they stay for the rounds that follow."""
+    hard: int = 20_000
+    """The highest scoring of them: they stay for the rounds that follow,"""
+    repeated: int = 8
+    """and each stands so many times among the negatives, as a third of all: calls are the best few of a million."""
     antisense: int = 25_000
     """Other strands of positives in a round, drawn anew."""
     batch: int = 64
@@ -77,7 +79,7 @@ def mine(
     for number, epochs in enumerate(rounds.epochs):
         generator = np.random.default_rng((rounds.seed, number))
         drawn = generator.choice(background.size, min(rounds.random, background.size), replace=False)
-        rows = np.union1d(drawn, hard)
+        rows = np.concatenate([np.setdiff1d(drawn, hard), np.tile(hard, rounds.repeated)])
         turned = generator.choice(antisense.size, min(rounds.antisense, antisense.size), replace=False)
         parts = (positives, background.take(rows), antisense.take(turned))
         data = {
