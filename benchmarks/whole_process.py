@@ -49,7 +49,9 @@ def windows(path: Path, folder: Path) -> list[str]:
 
 def folds(texts: list[str]) -> float:
     """Folds a second of one process."""
-    done = subprocess.run([sys.executable, "-c", FOLD], input="\n".join(texts), text=True, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FOLD], input="\n".join(texts), text=True, check=True, capture_output=True
+    )
     return float(done.stdout)
 
 
@@ -78,7 +80,7 @@ def scan(path: Path, folder: Path, options: list[str]) -> dict[str, float]:
     if status:
         raise SystemExit(status)
     record = json.loads((folder / "scores.run.json").read_text())
-    return {"seconds": seconds, "memory_mb": most, "windows": record["counts"]["scored"]}
+    return {"seconds": seconds, "memory_mb": most, "windows": record["scored"]}
 
 
 def main() -> None:

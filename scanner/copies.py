@@ -57,9 +57,7 @@ class Copies(NamedTuple):
 
     def excess(self, codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Excess of its short words, log2, highest and mean (float32 (H, 2)), of each ``codes[start:end]``."""
-        return excess_words(
-            codes, starts, ends, self.short, self.short_counts, self.pairs, self.inner, self.total
-        )
+        return excess_words(codes, starts, ends, self.short, self.short_counts, self.pairs, self.inner, self.total)
 
 
 def count_copies(

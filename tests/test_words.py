@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_excess_by_definition() -> None:
 
     def excess(word: np.ndarray) -> float:
         mirror = reverse_complement(word)
-        chance = sum(pairs[a, b] for a, b in zip(word[:-1], word[1:], strict=True)) - inner[word[1:-1]].sum()
+        chance = sum(pairs[a, b] for a, b in itertools.pairwise(word)) - inner[word[1:-1]].sum()
         foretold = (1 if (word == mirror).all() else 2) * total * 2.0 ** (chance / 65536)
         return float(np.log2((seen[min(word.tobytes(), mirror.tobytes())] + SHRUNK) / (foretold + SHRUNK)))
 

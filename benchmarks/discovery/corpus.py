@@ -241,7 +241,7 @@ def training_set(corpus: Corpus, held: Held) -> tuple[Hairpins, np.ndarray, Hair
 
 
 def with_copies(corpus: Corpus, embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
-    """Embedded precursors with words as frequent as those of supported ones are in their genomes: their own are not here.
+    """Embedded precursors with words as frequent as supported ones have them: their own genomes are not here.
 
     Of the entries of miRBase that MirGeneDB does not support many are repeats.
     """
