@@ -31,8 +31,8 @@ SCALARS = (
     "opposite_difference", "pairs", "loop", "gaps", "interior", "columns", "copies",
     "excess", "mean_excess",
 )  # fmt: skip
-"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex; log2 of copies in the genome, and by
-how much its short words are more frequent there than foretold: the most frequent one, and the mean."""
+"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex; log2 of copies in the genome, and
+by how much its short words are more frequent there than foretold: the most frequent one, and the mean."""
 
 
 class Hairpins(NamedTuple):
