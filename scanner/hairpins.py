@@ -29,10 +29,8 @@ MARGIN = 512
 SCALARS = (
     "energy", "energy_per_base", "energy_residual", "length", "a", "c", "g", "u", "entropy", "opposite_energy",
     "opposite_difference", "pairs", "loop", "gaps", "interior", "columns", "copies",
-    "excess", "mean_excess",
 )  # fmt: skip
-"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex; log2 of copies in the genome, and
-by how much its short words are more frequent there than foretold: the most frequent one, and the mean."""
+"""Columns of `Hairpins.scalars`: kcal/mol, bases, shares, bits; counts of the duplex; log2 of copies in the genome."""
 
 
 class Hairpins(NamedTuple):
@@ -46,7 +44,7 @@ class Hairpins(NamedTuple):
         kcal/mol.
     duplexes : (H, columns, 3) uint8
         From `mirscan.kernels.duplex.align_duplexes`, 5' to 3' on the hairpin's strand.
-    scalars : (H, 19) float32
+    scalars : (H, 17) float32
         By `SCALARS`.
     """
 
@@ -114,7 +112,7 @@ def find_hairpins(
         inside = (centres >= 2 * first) & (centres < 2 * last)
         opposite = best_opposite(mine.starts, mine.ends, other.starts, other.ends, other.energies)[inside]
         kept = Proposals(*(column[inside] for column in mine))
-        repeated = _repeated(plus, kept, copies)
+        repeated = np.zeros(len(kept.starts)) if copies is None else copies.of(plus, kept.starts, kept.ends)
         strands.append(_encode(kept, opposite, repeated, strand, tables, low, is_minus=strand is minus))
     return in_order(strands)
 
@@ -123,14 +121,6 @@ def in_order(pieces: Iterable[Hairpins]) -> Hairpins:
     """Pieces of one contig, or its strands, as one table in the order of centres."""
     joined = Hairpins(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
     return joined.take(np.lexsort((joined.minus, joined.starts + joined.ends)))
-
-
-def _repeated(plus: np.ndarray, found: Proposals, copies: Copies | None) -> np.ndarray:
-    """Copies, excess and mean excess (H, 3) of proposals in plus coordinates."""
-    if copies is None:
-        return np.zeros((len(found.starts), 3))
-    places = plus, found.starts, found.ends
-    return np.column_stack([copies.of(*places), copies.excess(*places)])
 
 
 def _encode(
@@ -156,7 +146,8 @@ def _encode(
     columns = [
         energies, energies / lengths, energies - composition_threshold(fractions, lengths), lengths, *fractions.T,
         trinucleotide_entropy(strand, starts, starts + lengths), opposite, energies - opposite,
-        *(counts[:, k] for k in (PAIRS, LOOP_BASES, GAPS, INTERIOR, LENGTH)), *repeated.T,
+        *(counts[:, k] for k in (PAIRS, LOOP_BASES, GAPS, INTERIOR, LENGTH)),
+        repeated,
     ]  # fmt: skip
     scalars = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
     minus = np.full(len(starts), is_minus)

@@ -113,7 +113,7 @@ def test_every_hairpin_is_judged_by_the_layers_of_its_fold(duplex_weights: Path)
     judgements = {"0": {"members": shipped}, "1": {"members": other}}
     generator = np.random.default_rng(0)
     duplexes = jnp.asarray(generator.integers(0, 4, (10, 80, 3)), dtype=jnp.uint8)
-    scalars = jnp.asarray(generator.standard_normal((10, 19)), dtype=jnp.float32)
+    scalars = jnp.asarray(generator.standard_normal((10, 17)), dtype=jnp.float32)
     weight = {"duplex": tree, ADAPTED: {"findings": tree, "judgements": judgements}}
     plain, adapted = (nnx.merge(*filled(lambda rngs, n=n: MODELS[n].build(rngs=rngs), weight[n])) for n in weight)
     expected = np.asarray(plain(duplexes, scalars))

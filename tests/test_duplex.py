@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.copies import count_copies
 from mirscan.folding import turner_tables
 from mirscan.hairpins import SCALARS, contig_hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import encode, reverse_complement
@@ -136,26 +135,6 @@ def test_scalars_say_what_their_names_say() -> None:
     row = int(np.flatnonzero(found.minus)[0])
     bases = reverse_complement(codes[found.starts[row] : found.ends[row]])
     assert column["g"][row] == pytest.approx((bases == 2).mean())
-
-
-def test_words_of_hairpins_are_counted_in_their_genome_on_either_strand() -> None:
-    codes = random_codes(12, 40_000)
-    codes[5000:15_000] = np.resize(codes[5000:5200], 10_000)  # a tandem repeat
-    mirror = reverse_complement(codes)
-    columns = [SCALARS.index(name) for name in ("copies", "excess", "mean_excess")]
-    tables = []
-    for strand in (codes, mirror):
-        copies = count_copies(lambda contig, start, end, strand=strand: strand[start:end], [len(strand)])
-        tables.append(find_hairpins(strand, copies=copies))
-    found, turned = tables
-    places = zip((len(codes) - turned.ends).tolist(), (len(codes) - turned.starts).tolist(), strict=True)
-    back = {(*place, not minus): row for row, (place, minus) in enumerate(zip(places, turned.minus, strict=True))}
-    others = [back[key] for key in zip(found.starts.tolist(), found.ends.tolist(), found.minus.tolist(), strict=True)]
-    np.testing.assert_array_equal(found.scalars[:, columns], turned.scalars[others][:, columns])
-    inside = (found.starts >= 5000) & (found.ends <= 15_000)
-    assert inside.any()
-    repeated, rest = found.scalars[inside][:, columns], found.scalars[~inside][:, columns]
-    assert (np.median(repeated, axis=0) > np.quantile(rest, 0.9, axis=0)).all()
 
 
 def test_the_other_strand_is_searched_exhaustively() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from mirscan.copies import count_copies
 from mirscan.kernels.bases import reverse_complement
-from mirscan.kernels.words import SHRUNK, count_short_words, count_words, excess_words, foretell, mean_copies
+from mirscan.kernels.words import count_words, mean_copies
 
 K = 9
 
@@ -72,9 +71,6 @@ def test_pieces_and_strand_do_not_matter(monkeypatch: pytest.MonkeyPatch, piece:
     assert (whole.k, whole.rare) == (pieces.k, pieces.rare) == (8, 0)
     np.testing.assert_array_equal(whole.counts, pieces.counts)
     np.testing.assert_array_equal(whole.counts, other.counts)
-    for copies in (pieces, other):
-        np.testing.assert_array_equal(whole.short_counts, copies.short_counts)
-        np.testing.assert_array_equal(whole.pairs, copies.pairs)
 
 
 def test_a_small_table_counts_a_share() -> None:
@@ -90,63 +86,3 @@ def test_a_small_table_counts_a_share() -> None:
     for copies in (full, share):
         found = copies.of(codes, starts, ends)
         assert found[repeated].min() > found[~repeated].max()
-
-
-def test_excess_by_definition() -> None:
-    codes = sequence(5, 4000)
-    codes[1000:3000] = np.resize(codes[1000:1040], 2000)  # a tandem repeat
-    counts = np.zeros(4**6, dtype=np.uint32)
-    count_short_words(codes, 6, counts)
-    pairs, inner = foretell(counts, 6)
-    total = int(counts.sum())
-    seen: Counter[bytes] = Counter()
-    for start in range(len(codes) - 5):
-        word = codes[start : start + 6]
-        if (word < 4).all():
-            seen[min(word.tobytes(), reverse_complement(word).tobytes())] += 1
-    assert sorted(counts[counts > 0]) == sorted(seen.values())
-
-    def excess(word: np.ndarray) -> float:
-        mirror = reverse_complement(word)
-        chance = sum(pairs[a, b] for a, b in itertools.pairwise(word)) - inner[word[1:-1]].sum()
-        foretold = (1 if (word == mirror).all() else 2) * total * 2.0 ** (chance / 65536)
-        return float(np.log2((seen[min(word.tobytes(), mirror.tobytes())] + SHRUNK) / (foretold + SHRUNK)))
-
-    starts, ends = np.array([0, 980, 2000, 3200, 3500]), np.array([70, 1060, 2090, 3204, 3600])
-    found = excess_words(codes, starts, ends, 6, counts, pairs, inner, total)
-    for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        words = [codes[i : i + 6] for i in range(start, end - 5)]
-        values = [excess(word) for word in words if (word < 4).all()]
-        expected = [max([0.0, *values]), np.mean(values or [0.0])]
-        np.testing.assert_allclose(found[row], expected, atol=1e-4)
-    assert found[2].min() > 2  # in the repeat
-    assert found[4, 1] < 0.5
-    assert (found[3] == 0).all()  # shorter than a word
-    turned = excess_words(reverse_complement(codes), 4000 - ends, 4000 - starts, 6, counts, pairs, inner, total)
-    np.testing.assert_array_equal(turned, found)
-
-
-def test_foretold_frequencies_are_those_of_a_chain() -> None:
-    generator = np.random.default_rng(6)
-    codes = generator.choice(4, 400_000, p=[0.4, 0.1, 0.2, 0.3]).astype(np.uint8)
-    counts = np.zeros(4**6, dtype=np.uint32)
-    count_short_words(codes, 6, counts)
-    pairs, inner = foretell(counts, 6)
-    shares = np.array([0.35, 0.15, 0.15, 0.35])  # both strands together
-    np.testing.assert_allclose(2.0 ** (inner / 65536), shares, rtol=0.02)
-    assert (inner == inner[::-1]).all()
-    assert (pairs == pairs[::-1, ::-1].T).all()
-    assert (2.0 ** (pairs / 65536)).sum() == pytest.approx(1.0, abs=1e-3)
-
-
-def test_of_a_large_genome_some_pieces_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = np.random.default_rng(7).integers(0, 4, 300_000).astype(np.uint8)
-    codes[40_000:40_100] = codes[:100]
-    whole = count_copies(lambda i, a, b: codes[a:b], [len(codes)])
-    monkeypatch.setattr("mirscan.copies.PIECE", 10_000)
-    monkeypatch.setattr("mirscan.copies.ENOUGH", 100_000)
-    some = count_copies(lambda i, a, b: codes[a:b], [len(codes)])
-    assert some.total == pytest.approx(whole.total / 4, rel=0.1)
-    starts = np.arange(0, 299_000, 500)
-    a, b = (c.excess(codes, starts, starts + 90) for c in (whole, some))
-    assert np.abs(a[:, 1] - b[:, 1]).max() < 0.5

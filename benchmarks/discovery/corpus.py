@@ -241,15 +241,15 @@ def training_set(corpus: Corpus, held: Held) -> tuple[Hairpins, np.ndarray, Hair
 
 
 def with_copies(corpus: Corpus, embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
-    """Embedded precursors with words as frequent as supported ones have them: their own genomes are not here.
+    """Embedded precursors with copies as supported ones have them in their genomes: their own genomes are not here.
 
     Of the entries of miRBase that MirGeneDB does not support many are repeats.
     """
-    columns = [SCALARS.index(name) for name in ("copies", "excess", "mean_excess")]
+    column = SCALARS.index("copies")
     rows = [(g.label == PRECURSOR) & (g.source >= 0) & corpus.supported[g.source] for g in genomic]
-    seen = np.concatenate([g.hairpins.scalars[mine][:, columns] for g, mine in zip(genomic, rows, strict=True)])
+    seen = np.concatenate([g.hairpins.scalars[mine, column] for g, mine in zip(genomic, rows, strict=True)])
     scalars = embedded.hairpins.scalars.copy()
-    scalars[:, columns] = np.random.default_rng(seed).choice(seen, len(scalars))
+    scalars[:, column] = np.random.default_rng(seed).choice(seen, len(scalars))
     return replace(embedded, hairpins=embedded.hairpins._replace(scalars=scalars))
 
 

@@ -20,7 +20,7 @@ from mirscan.kernels.duplex import COLUMNS, NOTHING, PAIRED, UNPAIRED
 from mirscan.models.layers import Convolution, DType, EncoderLayer, Front, Precision, Residual, average_pool, one_hot
 from mirscan.types import ModelSpec
 
-SCALARS = 19
+SCALARS = 17
 """Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
 CHANNELS = 30
 MEMBERS = 3
