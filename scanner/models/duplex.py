@@ -23,7 +23,7 @@ from mirscan.types import ModelSpec
 SCALARS = 17
 """Numbers of a hairpin beside its duplex: `mirscan.hairpins.SCALARS`."""
 CHANNELS = 30
-MEMBERS = 3
+MEMBERS = 2
 """Networks whose mean logit is the score."""
 FOLDS = 2
 """Parts of a genome to which the last layers are adapted apart: each is scored by those that did not see it."""
@@ -210,7 +210,7 @@ MODELS = {
         _row(
             "duplex",
             lambda **options: Ensemble(members=MEMBERS, **options),
-            "convolutions over the aligned arms of every proposed hairpin, with its exact energies; three networks",
+            "convolutions over the aligned arms of every proposed hairpin, with its exact energies; two networks",
         ),
         _row("duplex-single", Duplex, "one such network: what is trained; no weights are shipped"),
         _row(
