@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 import resource
 import shutil
@@ -85,21 +84,27 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert not HEAVY & set(loaded.split())
 
 
-def test_help_is_there_at_once() -> None:
-    """Measured in processor seconds, which other programs on the machine disturb less; the best of five.
-
-    As for a user, Python keeps what it has compiled: tests are often run without, and the first of the five compiles.
-    """
-    command = [sys.executable, "-c", "from mirscan.cli import main; main()", "--help"]
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def processor_seconds(program: str, *arguments: str) -> float:
+    """Of a Python program, which other programs on the machine disturb less than those of a clock; the best of five."""
     best = 9.9
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shown = subprocess.run(command, check=True, capture_output=True, text=True, env=kept).stdout
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert "genome" in shown
-    assert best < 0.3
+    return best
+
+
+def test_help_is_there_at_once() -> None:
+    """In 0.3 s on a machine that loads the libraries of the command line in 0.12 s; a slower one is given more.
+
+    Shared machines were seen to run at half their speed for minutes, with nothing else to be seen on them.
+    """
+    program = "from mirscan.cli import main; main()"
+    shown = subprocess.run([sys.executable, "-c", program, "--help"], check=True, capture_output=True, text=True).stdout
+    assert "genome" in shown
+    slower = max(1.0, processor_seconds("import typer, rich.console, rich.logging") / 0.12)
+    assert processor_seconds(program, "--help") < 0.3 * slower
 
 
 def test_no_large_file() -> None:
