@@ -178,6 +178,7 @@ def test_rounds_learn_to_tell_planted_hairpins(tmp_path: Path) -> None:
     set_weights(module, tree)
     planted, others = score_hairpins(module, positives), score_hairpins(module, background)
     assert np.median(planted) > np.percentile(others, 97)
+    assert sum("round" in line for line in lines) == 2
     begun = [int(line.split(" background")[0].split()[-1]) for line in lines if line.startswith("round")]
     assert begun[0] == 800
     assert 800 + (rounds.repeated - 1) * 100 <= begun[1] <= 800 + rounds.repeated * 100  # the hard ones, many times

@@ -240,13 +240,18 @@ def training_set(corpus: Corpus, held: Held) -> tuple[Hairpins, np.ndarray, Hair
     return joined(positives), np.concatenate(weights), joined(background), joined(antisense)
 
 
+def supported_rows(corpus: Corpus, labelled: Curated) -> np.ndarray:
+    """Hairpins (bool) of a table that are precursors MirGeneDB supports."""
+    return (labelled.label == PRECURSOR) & (labelled.source >= 0) & corpus.supported[labelled.source]
+
+
 def with_copies(corpus: Corpus, embedded: Curated, genomic: list[Curated], seed: int) -> Curated:
     """Embedded precursors with copies as supported ones have them in their genomes: their own genomes are not here.
 
     Of the entries of miRBase that MirGeneDB does not support many are repeats.
     """
     column = SCALARS.index("copies")
-    rows = [(g.label == PRECURSOR) & (g.source >= 0) & corpus.supported[g.source] for g in genomic]
+    rows = [supported_rows(corpus, g) for g in genomic]
     seen = np.concatenate([g.hairpins.scalars[mine, column] for g, mine in zip(genomic, rows, strict=True)])
     scalars = embedded.hairpins.scalars.copy()
     scalars[:, column] = np.random.default_rng(seed).choice(seen, len(scalars))

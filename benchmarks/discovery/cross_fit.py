@@ -108,6 +108,11 @@ def rows_of(label: str, figures: dict[str, Figures]) -> list[str]:
     ]
 
 
+def rounds_of(fields: dict[str, Any], seed: int) -> Rounds:
+    """How a network is trained, from fields as JSON has them."""
+    return Rounds(seed=seed, **{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -124,8 +129,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     corpus = read_corpus(options.data, options.work)
     log(f"{sum(c.labelled.hairpins.size for c in corpus.contigs)} hairpins, {len(corpus.precursors)} precursors")
-    wanted = {k: tuple(v) if isinstance(v, list) else v for k, v in options.rounds.items()}
-    rounds = {seed: Rounds(seed=seed, **wanted) for seed in options.seeds}
+    rounds = {seed: rounds_of(options.rounds, seed) for seed in options.seeds}
     spec = MODELS[options.model]
     home = options.work / options.name
     if options.production:

@@ -18,13 +18,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from corpus import Contig, Corpus, Held, embedded, protocols, read_corpus, training_set, with_copies
-from cross_fit import judge, log, rows_of, scored
+from corpus import (
+    Contig,
+    Corpus,
+    embedded,
+    protocols,
+    read_corpus,
+    supported_rows,
+    training_set,
+    with_copies,
+)
+from cross_fit import judge, log, rounds_of, rows_of, scored
 from flax import nnx
 
-from mirscan.curate import BACKGROUND, PRECURSOR, Curated
+from mirscan.curate import BACKGROUND, Curated
 from mirscan.examples import group
-from mirscan.mine import Rounds, mine, score_hairpins
+from mirscan.mine import mine, score_hairpins
 from mirscan.models import MODELS, set_weights
 
 SHARE = 16
@@ -42,20 +51,17 @@ def held_families(corpus: Corpus) -> np.ndarray:
 
 def borrowed_rows(corpus: Corpus, table: Curated, wanted: np.ndarray) -> np.ndarray:
     """A row of each supported precursor among ``wanted`` (bool, by precursor) in a table of embedded ones."""
-    mine = (table.label == PRECURSOR) & (table.source >= 0) & (wanted & corpus.supported)[table.source]
-    rows = np.flatnonzero(mine)
+    rows = np.flatnonzero(supported_rows(corpus, table) & wanted[table.source])
     return rows[np.unique(table.source[rows], return_index=True)[1]]
 
 
-def compare_contexts(corpus: Corpus, held: Held, contigs: list[Contig], table: Curated, module: nnx.Module) -> str:
+def compare_contexts(corpus: Corpus, contigs: list[Contig], table: Curated, module: nnx.Module) -> str:
     """Mean logits of the supported loci of some contigs, in place and in borrowed context."""
     sources, logits = [], []
     for contig in contigs:
-        labelled = contig.labelled
-        rows = np.flatnonzero((labelled.label == PRECURSOR) & (labelled.source >= 0))
-        rows = rows[corpus.supported[labelled.source[rows]]]
-        sources.append(labelled.source[rows])
-        logits.append(score_hairpins(module, labelled.hairpins.take(rows)))
+        loci = contig.labelled.take(supported_rows(corpus, contig.labelled))
+        sources.append(loci.source)
+        logits.append(score_hairpins(module, loci.hairpins))
     source, value = np.concatenate(sources), np.concatenate(logits)
     rows = borrowed_rows(corpus, table, np.isin(np.arange(len(corpus.precursors)), source))
     borrowed = score_hairpins(module, table.hairpins.take(rows))
@@ -77,9 +83,9 @@ def main() -> None:
     held = protocols(corpus, "all")[options.fold]
     families = held_families(corpus)
     training = training_set(corpus, replace(held, precursors=held.precursors | families))
-    rounds = Rounds(seed=options.seed, **{k: tuple(v) if isinstance(v, list) else v for k, v in options.rounds.items()})
     spec = MODELS[options.model]
     module = spec.build(rngs=nnx.Rngs(0))
+    rounds = rounds_of(options.rounds, options.seed)
     set_weights(module, mine(spec, *training, rounds, options.work / options.name, log))
     contigs = [c for c, out in zip(corpus.contigs, held.contigs, strict=True) if out]
     logits = {c.name: score_hairpins(module, c.labelled.hairpins) for c in contigs}
@@ -94,7 +100,7 @@ def main() -> None:
             best = np.sort(logits[contig.name][contig.labelled.label == BACKGROUND])[::-1]
             shares = " ".join(f"{(found > best[int(rate * megabases)]).mean():.2f}" for rate in RATES)
             print(f"{len(found)} precursors of held-out families above {RATES} a Mb of {contig.name}: {shares}")
-    print(compare_contexts(corpus, held, contigs, table, module))
+    print(compare_contexts(corpus, contigs, table, module))
 
 
 if __name__ == "__main__":
