@@ -12,6 +12,8 @@ from mirscan.hairpins import Hairpins, contig_hairpins
 
 BACKGROUND, PRECURSOR, ANTISENSE, UNCLEAR = range(4)
 """Labels of hairpins: of no known locus, on a known locus, on its other strand, on a part or a homologue of one."""
+SKETCH = 24
+"""Bits of the table that tells most words of a genome from the known ones at a glance."""
 SURROUND = 100
 """Borrowed bases on each side of an embedded precursor: as far as a competing hairpin could reach."""
 HOMOLOGY, SUPPORT, IDENTITY = 20, 18, 30
@@ -88,10 +90,21 @@ def _shares_word(codes: np.ndarray, found: Hairpins, known: np.ndarray) -> np.nd
 
 def _among(words: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Which words (bool) stand in a sorted list; those with an ambiguous base never do."""
+    found = np.zeros(len(words), dtype=bool)
     if not known.size:
-        return np.zeros(len(words), dtype=bool)
-    place = np.minimum(np.searchsorted(known, words), len(known) - 1)
-    return (known[place] == words) & (words != np.iinfo(np.uint64).max)
+        return found
+    rows = np.flatnonzero(words != np.iinfo(np.uint64).max)
+    if len(words) > len(known):  # a genome's words are rarely known: only what the sketch has is looked up
+        sketch = np.zeros(1 << SKETCH, dtype=bool)
+        sketch[_slots(known)] = True
+        rows = rows[sketch[_slots(words[rows])]]
+    place = np.minimum(np.searchsorted(known, words[rows]), len(known) - 1)
+    found[rows] = known[place] == words[rows]
+    return found
+
+
+def _slots(words: np.ndarray) -> np.ndarray:
+    return (words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SKETCH)
 
 
 def embed_precursors(

@@ -337,6 +337,7 @@ def test_workers_that_die_hang_and_fail_cost_nothing_but_time(cluster: Any, plac
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_part_that_always_fails_is_named_and_the_others_are_done(
     cluster: Any, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +411,7 @@ def test_workers_that_die_on_opening_end_the_run(cluster: Any, place: Place) -> 
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_store_that_the_driver_does_not_see(cluster: Any, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PATIENCE", 1.0)
 
@@ -422,6 +424,7 @@ def test_a_store_that_the_driver_does_not_see(cluster: Any, place: Place, monkey
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_batch_that_is_stopped_resumes(cluster: Any, place: Place) -> None:
     stop, worker = Stop(), copier(place)
     runs = [(str(place.genome), place.options("nine"))]

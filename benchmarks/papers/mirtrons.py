@@ -1,6 +1,7 @@
 """Mirtrons against canonical precursors: Tasdelen and Sen (paper 003) and Zheng et al., rerun.
 
     python benchmarks/papers/mirtrons.py ../shared/data --work FOLDER [--seeds 0 1 2] [--rows cnn-lstm ...]
+        [--protocols "5 folds" "Zheng's split" ...] [--masks read masked]
 
 Stratified five folds; Zheng's own split; folds without relatives across them; and all again with the last three bases
 masked, since one rule without any learning, "ends in CAG or UAG", nearly solves the task.
@@ -20,6 +21,7 @@ from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, reru
 from mirscan.models import MODELS
 
 ROWS = ("cnn-lstm", "mirtron-conv3", "mirtron-conv4", "mirtron-conv5", "mirtron-conv6", "mirtron-concat")
+PROTOCOLS = ("5 folds", "Zheng's split", "5 folds, relatives kept apart")
 NAMES = ("Acc", "SE", "SP", "F", "MCC")
 PAPER = {
     ("cnn-lstm", "5 folds"): ".943 ± .014 | .935 ± .016 | .948 ± .029 | .925 ± .016 | .880 ± .028",
@@ -51,6 +53,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
+    parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--masks", nargs="*", choices=("read", "masked"), default=["read", "masked"])
     options = parser.parse_args()
     home = options.work / "mirtrons"
     home.mkdir(parents=True, exist_ok=True)
@@ -58,30 +62,32 @@ def main() -> None:
     kept, apart = family_folds(whole, 5, seed=0)
     clean = whole.take(kept)
     costs = {name: examples_of(name, train, False, home) for name in options.rows}
-    print("\n".join(cost_table(costs, 24 * len(options.seeds), home)), flush=True)
+    trainings = sum(1 if protocol == "Zheng's split" else 5 for protocol in options.protocols) * len(options.masks)
+    print("\n".join(cost_table(costs, trainings * len(options.seeds), home)), flush=True)
 
     print("\n| model | protocol | last three bases | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|---|" + "---|" * (len(NAMES) + 1))
-    judged = {"5 folds": whole, "Zheng's split": test, "5 folds, relatives kept apart": clean}
+    sets = dict(zip(PROTOCOLS, (whole, test, clean), strict=True))
+    judged = {protocol: sets[protocol] for protocol in options.protocols}
     for protocol, some in judged.items():
         print(row(f"ends in CAG or UAG | {protocol} | read", [figures(some.positive, rule(some.sequences))], NAMES))
     for name in options.rows:
         for protocol, some in judged.items():
             if (name, protocol) in PAPER:
                 print(f"| {name}, as published | {protocol} | read | {PAPER[name, protocol]} | |")
-            for mask in (False, True):
+            for mask in options.masks:
                 runs = []
                 for seed in options.seeds:
-                    place = home / name / protocol.replace(" ", "-") / ("masked" if mask else "read") / f"seed{seed}"
-                    learned, training = examples_of(name, some, mask, home), recipe_of(name, seed)
+                    place = home / name / protocol.replace(" ", "-") / mask / f"seed{seed}"
+                    learned, training = examples_of(name, some, mask == "masked", home), recipe_of(name, seed)
                     if protocol == "Zheng's split":
-                        start = examples_of(name, train, mask, home)
+                        start = examples_of(name, train, mask == "masked", home)
                         found = rerun(name, training, start, {"test": learned}, place)["test"]
                         runs.append(figures(some.positive, found))
                         continue
                     folds = apart if some is clean else stratified_folds(some, seed=seed)
                     runs.append(cross_validate(name, training, learned, folds, place))
-                print(row(f"{name} | {protocol} | {'masked' if mask else 'read'}", runs, NAMES), flush=True)
+                print(row(f"{name} | {protocol} | {mask}", runs, NAMES), flush=True)
 
 
 if __name__ == "__main__":
