@@ -24,7 +24,7 @@ test: $(VENV)/.installed-test
 
 # pytest exits with 5 where no test was selected
 real: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m "real and not slow" $(TEST) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 2 --dist worksteal -m "real and not slow" $(TEST) || [ $$? -eq 5 ]
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -m slow $(TEST) || [ $$? -eq 5 ]
