@@ -9,6 +9,7 @@ import numpy as np
 
 from mirscan.examples import Background, Locus, Precursor, group, kmers
 from mirscan.hairpins import Hairpins, contig_hairpins
+from mirscan.kernels.words import MIXER
 
 BACKGROUND, PRECURSOR, ANTISENSE, UNCLEAR = range(4)
 """Labels of hairpins: of no known locus, on a known locus, on its other strand, on a part or a homologue of one."""
@@ -104,7 +105,7 @@ def _among(words: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _slots(words: np.ndarray) -> np.ndarray:
-    return (words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - SKETCH)
+    return (words * MIXER) >> np.uint64(64 - SKETCH)
 
 
 def embed_precursors(

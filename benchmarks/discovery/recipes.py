@@ -33,6 +33,7 @@ from flax import nnx
 
 from mirscan.curate import BACKGROUND, Curated
 from mirscan.examples import group
+from mirscan.kernels.words import MIXER
 from mirscan.mine import mine, score_hairpins
 from mirscan.models import MODELS, set_weights
 
@@ -45,7 +46,7 @@ RATES = (1, 5, 20, 100)
 
 def held_families(corpus: Corpus) -> np.ndarray:
     """Precursors (bool) of the families that are held out: chosen by a hash of their number."""
-    mixed = group(corpus.precursors).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = group(corpus.precursors).astype(np.uint64) * MIXER
     return (mixed >> np.uint64(40)) % np.uint64(SHARE) == 3
 
 

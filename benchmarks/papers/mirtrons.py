@@ -22,6 +22,7 @@ from mirscan.models import MODELS
 
 ROWS = ("cnn-lstm", "mirtron-conv3", "mirtron-conv4", "mirtron-conv5", "mirtron-conv6", "mirtron-concat")
 PROTOCOLS = ("5 folds", "Zheng's split", "5 folds, relatives kept apart")
+MASKS = ("read", "masked")
 NAMES = ("Acc", "SE", "SP", "F", "MCC")
 PAPER = {
     ("cnn-lstm", "5 folds"): ".943 ± .014 | .935 ± .016 | .948 ± .029 | .925 ± .016 | .880 ± .028",
@@ -41,9 +42,9 @@ def masked(sequences: tuple[str, ...]) -> list[str]:
     return [sequence[:-3] + "NNN" for sequence in sequences]
 
 
-def examples_of(name: str, some: Labelled, mask: bool, work: Path) -> Examples:
-    """What a model reads of a set."""
-    texts = masked(some.sequences) if mask else list(some.sequences)
+def examples_of(name: str, some: Labelled, mask: str, work: Path) -> Examples:
+    """What a model reads of a set: with its last three bases ``read``, or ``masked``."""
+    texts = masked(some.sequences) if mask == "masked" else list(some.sequences)
     return encoded(MODELS[name], texts, some.positive, work / "folds.npz")
 
 
@@ -54,21 +55,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=list(ROWS))
     parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS, default=list(PROTOCOLS))
-    parser.add_argument("--masks", nargs="*", choices=("read", "masked"), default=["read", "masked"])
+    parser.add_argument("--masks", nargs="*", choices=MASKS, default=list(MASKS))
     options = parser.parse_args()
     home = options.work / "mirtrons"
     home.mkdir(parents=True, exist_ok=True)
     whole, train, test = (mirtrons(options.data, part) for part in ("all", "train", "test"))
     kept, apart = family_folds(whole, 5, seed=0)
     clean = whole.take(kept)
-    costs = {name: examples_of(name, train, False, home) for name in options.rows}
+    costs = {name: examples_of(name, train, "read", home) for name in options.rows}
     trainings = sum(1 if protocol == "Zheng's split" else 5 for protocol in options.protocols) * len(options.masks)
     print("\n".join(cost_table(costs, trainings * len(options.seeds), home)), flush=True)
 
     print("\n| model | protocol | last three bases | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|---|" + "---|" * (len(NAMES) + 1))
-    sets = dict(zip(PROTOCOLS, (whole, test, clean), strict=True))
-    judged = {protocol: sets[protocol] for protocol in options.protocols}
+    sets = zip(PROTOCOLS, (whole, test, clean), strict=True)
+    judged = {protocol: some for protocol, some in sets if protocol in options.protocols}
     for protocol, some in judged.items():
         print(row(f"ends in CAG or UAG | {protocol} | read", [figures(some.positive, rule(some.sequences))], NAMES))
     for name in options.rows:
@@ -79,9 +80,9 @@ def main() -> None:
                 runs = []
                 for seed in options.seeds:
                     place = home / name / protocol.replace(" ", "-") / mask / f"seed{seed}"
-                    learned, training = examples_of(name, some, mask == "masked", home), recipe_of(name, seed)
+                    learned, training = examples_of(name, some, mask, home), recipe_of(name, seed)
                     if protocol == "Zheng's split":
-                        start = examples_of(name, train, mask == "masked", home)
+                        start = examples_of(name, train, mask, home)
                         found = rerun(name, training, start, {"test": learned}, place)["test"]
                         runs.append(figures(some.positive, found))
                         continue
