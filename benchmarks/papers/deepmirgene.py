@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data import Labelled, deepmirgene, deepmirgene_folds
 from families import clean_rows
-from figures import figures, row
+from figures import figures, mean_of, row
 from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, rerun
 
 from mirscan.models import MODELS
@@ -67,8 +67,8 @@ class Rerun:
             self._kept[key] = encoded(MODELS[model], list(some.sequences), some.positive, folds)
         return self._kept[key]
 
-    def folds(self, model: str, name: str, seed: int) -> dict[str, float]:
-        """Mean figures of the published folds."""
+    def folds(self, model: str, name: str, seed: int) -> list[dict[str, float]]:
+        """Figures of each of the published folds."""
         parts = deepmirgene_folds(self.data, name)
         training = recipe_of(model, seed, self.epochs)
         home = self.work / model / f"{name}-cv-{training.recipe.epochs}" / f"seed{seed}"
@@ -128,11 +128,13 @@ def main() -> None:
         if f"{name}-cv" in options.parts:
             paper(label)
             runs = [papers.folds(model, name, seed) for seed in options.seeds]
-            print(row(f"{model} | {label}", runs, NAMES), flush=True)
+            print(row(f"{model} | {label}", [mean_of(run) for run in runs], NAMES), flush=True)
+            for number, fold in enumerate(zip(*runs, strict=True)):
+                print(row(f"{model} | {label}: fold {number}", fold, NAMES), flush=True)
     for name in ABLATIONS[options.paper] if "ablations" in options.parts else ():
-        runs = [papers.folds(name, "human", seed) for seed in options.seeds]
+        means = [mean_of(papers.folds(name, "human", seed)) for seed in options.seeds]
         published = f" (published F {PAPER_F[name]})" if name in PAPER_F else ""
-        print(row(f"{name}{published} | human, 5 folds", runs, NAMES), flush=True)
+        print(row(f"{name}{published} | human, 5 folds", means, NAMES), flush=True)
 
 
 if __name__ == "__main__":

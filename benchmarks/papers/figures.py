@@ -41,6 +41,11 @@ def figures(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     }
 
 
+def mean_of(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each figure over runs, or over the folds of one."""
+    return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+
+
 def mean_and_spread(runs: Sequence[dict[str, float]], names: Sequence[str]) -> list[str]:
     """Mean of each figure over runs, with the standard deviation where there are several."""
     cells = []

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from data import Labelled, mirtrons, stratified_folds
 from families import family_folds
-from figures import figures, row
+from figures import figures, mean_of, row
 from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, rerun
 
 from mirscan.models import MODELS
@@ -87,7 +87,7 @@ def main() -> None:
                         runs.append(figures(some.positive, found))
                         continue
                     folds = apart if some is clean else stratified_folds(some, seed=seed)
-                    runs.append(cross_validate(name, training, learned, folds, place))
+                    runs.append(mean_of(cross_validate(name, training, learned, folds, place)))
                 print(row(f"{name} | {protocol} | {mask}", runs, NAMES), flush=True)
 
 

@@ -94,14 +94,16 @@ def seconds_an_epoch(name: str, learned: Examples, home: Path, steps: int = 4) -
     return (marks[1] - marks[0]) / steps * max(1, len(learned.positive) // training.recipe.batch)
 
 
-def cross_validate(name: str, training: Published, some: Examples, folds: np.ndarray, home: Path) -> dict[str, float]:
-    """Figures of each fold by a model trained on the others, and their mean."""
+def cross_validate(
+    name: str, training: Published, some: Examples, folds: np.ndarray, home: Path
+) -> list[dict[str, float]]:
+    """Figures of each fold by a model trained on the others."""
     each = []
     for fold in np.unique(folds):
         held = folds == fold
         scores = rerun(name, training, some.take(folds != fold), {"held": some.take(held)}, home / f"fold{fold}")
         each.append(figures(some.positive[held], scores["held"]))
-    return {key: float(np.mean([run[key] for run in each])) for key in each[0]}
+    return each
 
 
 def cost_table(rows: Mapping[str, Examples], runs: int, home: Path) -> list[str]:
