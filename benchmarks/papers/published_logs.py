@@ -38,8 +38,9 @@ def main() -> None:
     folder = options.data / "papers" / "deepmirgene" / "published_logs"
     print("| set | epochs | SE | SP | PPV | F | g | AUROC | AUPR | AUPR, spread of the 20 epochs before |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for log, label in LOGS.items():
-        mean = read_log(folder / f"{log}.rst.gz").mean(axis=0)
+    logs = {label: read_log(folder / f"{log}.rst.gz") for log, label in LOGS.items()}
+    for label, folds in logs.items():
+        mean = folds.mean(axis=0)
         rows = {str(epoch): epoch for epoch in EPOCHS if epoch <= len(mean)}
         rows["best F of all"] = int(mean[:, NAMES.index("F-score:")].argmax()) + 1
         for name, epoch in rows.items():
@@ -47,13 +48,13 @@ def main() -> None:
             print("| " + " | ".join([label, name, *(f"{x:.3f}" for x in mean[epoch - 1]), f"{spread:.3f}"]) + " |")
     print(f"\n| fold, last epoch | F | AUPR | F, the last {LONG} epochs | AUPR, the last {LONG} epochs |")
     print("|---|---|---|---|---|")
-    for log in ("human_cv", "whole_cv"):
-        for number, fold in enumerate(read_log(folder / f"{log}.rst.gz")):
+    for label, folds in logs.items():
+        for number, fold in enumerate(folds if len(folds) > 1 else ()):
             chosen = fold[:, [NAMES.index("F-score:"), NAMES.index("AUPR:")]]
             late = chosen[-LONG:]
             cells = [f"{x:.3f}" for x in chosen[-1]]
             cells += [f"{m:.3f} ± {s:.3f}" for m, s in zip(late.mean(axis=0), late.std(axis=0, ddof=1), strict=True)]
-            print("| " + " | ".join([f"{LOGS[log]}: fold {number}", *cells]) + " |")
+            print("| " + " | ".join([f"{label}: fold {number}", *cells]) + " |")
 
 
 if __name__ == "__main__":
