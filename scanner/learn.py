@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,6 +89,11 @@ def learn(
     inputs : tuple of arrays
         As the model's row encodes molecules.
     positive : (B,) bool
+
+    Raises
+    ------
+    UsageError
+        If the folder holds a training by another recipe, on other examples or of more epochs.
     """
     generator = np.random.default_rng(training.recipe.seed)
     aside = np.zeros(len(positive), dtype=bool)
@@ -106,7 +112,16 @@ def learn(
 
     data = examples(tuple(column[~aside] for column in inputs), positive[~aside], training)
     chosen: dict[str, Any] = {"evaluate": evaluate, "better": "average_precision"} if training.validation else {}
-    return fit(module, training.loss, data, training.recipe, folder, log=log, **chosen)
+    names = digest(inputs, positive)
+    return fit(module, training.loss, data, training.recipe, folder, log=log, examples=names, **chosen)
+
+
+def digest(inputs: tuple[np.ndarray, ...], positive: np.ndarray) -> str:
+    """Sha256 (hex) of examples."""
+    found = hashlib.sha256()
+    for column in (*inputs, positive):
+        found.update(f"{column.dtype}{column.shape}".encode() + np.ascontiguousarray(column).tobytes())
+    return found.hexdigest()
 
 
 def named(inputs: tuple[np.ndarray, ...]) -> Batch:
@@ -150,6 +165,8 @@ def train_file(
     ------
     InputError
         If the table cannot be used (see `read_labelled`).
+    UsageError
+        If the model does not learn from a table, or the folder holds another training.
     """
     spec = find_model(name)
     training = published(name)

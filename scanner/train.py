@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mirscan.checkpoints import weights
 from mirscan.kernels.duplex import PAIRED
 from mirscan.models import fill, plain
+from mirscan.types import UsageError
 
 Batch = dict[str, np.ndarray]
 SHORT, LONG = 112, 16
@@ -57,6 +58,7 @@ def fit(
     evaluate: Callable[[Callable[[Batch], np.ndarray], int], dict[str, float]] = lambda predict, epoch: {},
     better: str | None = None,
     log: Callable[[str], None],
+    examples: str = "",
     save_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Train a module and return its best weights, or its last ones, as a plain tree.
@@ -74,8 +76,15 @@ def fit(
         Given ``predict`` and the epoch, returns validation figures.
     better : str, optional
         The figure whose highest value tells which weights are taken; without one it is the last ones.
+    examples : str
+        Names the examples: a training does not go on with those of another name.
     save_seconds : float
         How often the state is saved at most: what a killed run loses.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds a training by another recipe, on other examples or of more epochs.
     """
     # ------------------------------------------------------------------ devices: data parallel over accelerators
     # The cores of a CPU share one matrix product instead: XLA's CPU collectives abort when a busy machine keeps
@@ -92,51 +101,51 @@ def fit(
     module.train()
     if not recipe.dropout:
         module.set_attributes(deterministic=True, raise_if_not_found=False)
-    parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
-    graph, params, stats, rest = parts
+    parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngCount, ...)
+    graph, params, stats, counts, keys = parts  # of dropout, which draws by key and count
     size = recipe.epoch_size or len(next(iter(data.values())))
     steps = max(1, size // recipe.batch)
     total = steps * recipe.epochs
     optimiser = _optimiser(recipe, total)
-    state = (params, stats, optimiser.init(params), rest)
+    state = (params, stats, optimiser.init(params), counts)
 
     @jax.jit
     def step(state: Any, batch: dict[str, jax.Array], number: int) -> tuple[Any, jax.Array]:
-        params, stats, memory, rest = state
+        params, stats, memory, counts = state
         batch = batch | {"draw": jnp.uint32(recipe.seed) * jnp.uint32(1 << 20) + jnp.uint32(number)}
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
-            inner = nnx.merge(graph, params, stats, rest, copy=True)
+            inner = nnx.merge(graph, params, stats, counts, keys, copy=True)
             value = loss(inner, batch)
-            parts: Any = nnx.split(inner, nnx.Param, nnx.BatchStat, ...)
-            return value, parts[2:]
+            parts: Any = nnx.split(inner, nnx.Param, nnx.BatchStat, nnx.RngCount, ...)
+            return value, parts[2:4]
 
-        (value, (stats, rest)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        (value, (stats, counts)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
         updates, memory = optimiser.update(gradient, memory, params)
-        return (optax.apply_updates(params, updates), stats, memory, rest), value
+        return (optax.apply_updates(params, updates), stats, memory, counts), value
 
     # ------------------------------------------------------------------ resume
     folder.mkdir(parents=True, exist_ok=True)
     done, best = 0, -np.inf
     if (folder / "state").is_dir():
         about = weights.describe(folder / "state")
-        # without a schedule, whose end they set, epochs may be added or taken away
-        changed = {key for key, value in asdict(recipe).items() if about["recipe"].get(key) != value}
-        if changed - ({"epochs"} if recipe.warmup is None else set()):
-            raise ValueError(f"{folder}: was trained with another recipe; choose another folder")
+        _check_same(about, recipe, examples, steps, folder)
         saved = weights.restore(folder / "state")
         memory = jax.tree.unflatten(jax.tree.structure(state[2]), [saved["memory"][k] for k in _keys(saved["memory"])])
-        state = (fill(params, saved["params"]), fill(stats, saved.get("stats", {})), memory, rest)
+        drawn = fill(counts, saved["counts"]) if "counts" in saved else counts
+        state = (fill(params, saved["params"]), fill(stats, saved.get("stats", {})), memory, drawn)
         done, best = about["done"], about["best"]
         log(f"resumed at step {done} of {total}")
     state = jax.device_put(state, everywhere)
 
     def keep(name: str, **more: Any) -> None:
-        params, stats, memory, _ = state
+        params, stats, memory, counts = state
         tree: dict[str, Any] = {"params": plain(params), "stats": plain(stats)}
         if name == "state":
+            tree["counts"] = plain(counts)
             tree["memory"] = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(memory))}
-        weights.save(folder / name, {k: v for k, v in tree.items() if v}, {"recipe": asdict(recipe), **more})
+        about = {"recipe": asdict(recipe), "examples": examples, "done": done, **more}
+        weights.save(folder / name, {k: v for k, v in tree.items() if v}, about)
 
     # ------------------------------------------------------------------ epochs
     started, before, losses = time.time(), done, []
@@ -153,9 +162,9 @@ def fit(
                 recent = float(np.mean(jax.device_get(losses[-100:])))
                 speed = (done - before) * recipe.batch / (time.time() - started)
                 log(f"step {done}/{total} loss {recent:.5f} {speed:.0f} rows/s")
-                keep("state", done=done, best=best)
+                keep("state", best=best)
                 saved_at = time.time()
-        figures = evaluate(predictor(graph, state, rest), epoch)
+        figures = evaluate(predictor(graph, state, keys), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
         with open(folder / "log.jsonl", "a") as lines:
             lines.write(json.dumps(entry) + "\n")
@@ -164,11 +173,28 @@ def fit(
             best = figures[better]
             keep("best", figures=entry)
         if better is not None or done == total or time.time() - saved_at >= save_seconds:
-            keep("state", done=done, best=best)
+            keep("state", best=best)
             saved_at = time.time()
-    if better is None and not (folder / "best").is_dir():
+    # the last weights are not those of a shorter training that this one went on from
+    if better is None and not ((folder / "best").is_dir() and weights.describe(folder / "best").get("done") == done):
         keep("best", figures={})
     return best_weights(folder)
+
+
+def _check_same(about: dict[str, Any], recipe: Recipe, examples: str, steps: int, folder: Path) -> None:
+    """Raise UsageError where what is known of a training in ``folder`` forbids to go on as is wished."""
+    changed = {key for key, value in asdict(recipe).items() if about["recipe"].get(key) != value}
+    if recipe.warmup is None:
+        changed -= {"epochs"}  # without a schedule, whose end they set, they may be added
+    if changed:
+        raise UsageError(f"{folder}: was begun with another {', '.join(sorted(changed))}; choose another folder")
+    if about.get("examples", examples) != examples:
+        raise UsageError(f"{folder}: was begun on other examples; choose another folder")
+    if about["done"] > steps * recipe.epochs:
+        epochs = about["done"] // steps
+        raise UsageError(
+            f"{folder}: has {epochs} epochs already, and {recipe.epochs} are asked for; choose another folder"
+        )
 
 
 def _optimiser(recipe: Recipe, total: int) -> optax.GradientTransformation:
@@ -188,10 +214,10 @@ def best_weights(folder: Path) -> dict[str, Any]:
     return _merge(chosen["params"], chosen.get("stats", {}))
 
 
-def predictor(graph: Any, state: Any, rest: Any, rows: int = 32) -> Callable[[Batch], np.ndarray]:
+def predictor(graph: Any, state: Any, keys: Any, rows: int = 32) -> Callable[[Batch], np.ndarray]:
     """A function that runs a module in eval mode over any number of examples, in steps of a fixed shape."""
-    params, stats, _, _ = state
-    model = nnx.merge(graph, params, stats, rest, copy=True)
+    params, stats, _, counts = state
+    model = nnx.merge(graph, params, stats, counts, keys, copy=True)
     model.eval()
     return runner(model, rows)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mirscan.checkpoints.weights import describe, restore
 from mirscan.learn import examples, learn, read_labelled, train_file
 from mirscan.models import MODELS, find_model, load_model
 from mirscan.molecules import molecules_of
@@ -101,6 +102,7 @@ def test_long_molecules_are_not_set_apart_where_there_are_many() -> None:
 
 def purines(tmp_path: Path, count: int = 120) -> Path:
     """Sequences of two kinds that differ in their last bases."""
+    tmp_path.mkdir(exist_ok=True)
     generator = np.random.default_rng(0)
     lines = []
     for number in range(count):
@@ -116,6 +118,25 @@ def test_a_model_learns_a_table_and_its_weights_are_loaded(tmp_path: Path) -> No
     spec = find_model("mirtron-conv3")
     scores = score_molecules(spec, load_model(spec.name, folder), molecules_of(labelled.texts))
     assert ((scores > 0.5) == labelled.positive).mean() > 0.95
+
+
+def test_a_folder_goes_on_with_its_own_table_and_seed_alone(tmp_path: Path) -> None:
+    path, other = purines(tmp_path), purines(tmp_path / "other", 118)
+
+    def train(table: Path, **changes: int) -> Path:
+        options = {"epochs": 1, "seed": 1} | changes
+        return train_file("mirtron-conv3", table, tmp_path / "run", log=lambda line: None, **options)
+
+    first = describe(train(path))
+    with pytest.raises(UsageError, match="was begun on other examples; choose another folder"):
+        train(other, epochs=2)
+    with pytest.raises(UsageError, match="was begun with another seed; choose another folder"):
+        train(path, epochs=2, seed=2)
+    assert describe(tmp_path / "run" / "weights") == first  # what was there is left alone
+    assert describe(train(path, epochs=2)) == first | {"epochs": 2}
+    whole = train_file("mirtron-conv3", path, tmp_path / "whole", epochs=2, seed=1, log=lambda line: None)
+    for a, b in zip(*(jax.tree.leaves(restore(folder)) for folder in (whole, tmp_path / "run/weights")), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_best_weights_are_taken_where_the_recipe_sets_examples_aside(tmp_path: Path) -> None:

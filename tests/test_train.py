@@ -18,7 +18,7 @@ from mirscan.examples import Sources
 from mirscan.kernels.duplex import BEYOND, LOOP, NOTHING, PAIRED, UNPAIRED
 from mirscan.models import load_model
 from mirscan.train import Recipe, altered, fit, guided_error, runner
-from mirscan.types import InputError
+from mirscan.types import InputError, UsageError
 
 RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
 
@@ -44,7 +44,13 @@ def toy_data() -> dict[str, np.ndarray]:
     return {"x": x, "target": (x @ np.array([1.0, -2.0, 0.5]) + 3).astype(np.float32), "positive": x[:, 0] > 1}
 
 
-def run(folder: Path, data: dict[str, np.ndarray], recipe: Recipe, stop_after: int | None = None) -> dict[str, Any]:
+def run(
+    folder: Path,
+    data: dict[str, np.ndarray],
+    recipe: Recipe,
+    stop_after: int | None = None,
+    better: str | None = "fit",
+) -> dict[str, Any]:
     """Train the toy; ``stop_after`` epochs it is interrupted as a kill would."""
 
     def evaluate(predict: Any, epoch: int) -> dict[str, float]:
@@ -54,7 +60,7 @@ def run(folder: Path, data: dict[str, np.ndarray], recipe: Recipe, stop_after: i
 
     module = Toy(nnx.Rngs(0))
     return fit(
-        module, loss, data, recipe, folder, evaluate=evaluate, better="fit", log=lambda line: None, save_seconds=0
+        module, loss, data, recipe, folder, evaluate=evaluate, better=better, log=lambda line: None, save_seconds=0
     )
 
 
@@ -80,22 +86,26 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
-def test_without_a_schedule_epochs_are_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("better", ["fit", None])
+def test_without_a_schedule_epochs_are_added(tmp_path: Path, better: str | None) -> None:
     steady, data = replace(RECIPE, warmup=None), toy_data()
-    whole = run(tmp_path / "whole", data, replace(steady, epochs=4))
-    run(tmp_path / "run", data, replace(steady, epochs=2))
-    longer = run(tmp_path / "run", data, replace(steady, epochs=4))
+    whole = run(tmp_path / "whole", data, replace(steady, epochs=4), better=better)
+    run(tmp_path / "run", data, replace(steady, epochs=2), better=better)
+    longer = run(tmp_path / "run", data, replace(steady, epochs=4), better=better)
     for a, b in zip(leaves(whole), leaves(longer), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="another recipe"):  # a schedule would have run out
-        run(tmp_path / "run", data, RECIPE)
+    with pytest.raises(UsageError, match="another warmup"):  # a schedule would have run out
+        run(tmp_path / "run", data, replace(RECIPE, epochs=4), better=better)
+    with pytest.raises(UsageError, match="has 4 epochs already, and 3 are asked for"):
+        run(tmp_path / "run", data, replace(steady, epochs=3), better=better)
 
 
-def test_another_recipe_is_refused(tmp_path: Path) -> None:
+def test_a_training_begun_otherwise_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "run", toy_data(), RECIPE)
-    with pytest.raises(ValueError, match="another recipe"):
-        run(tmp_path / "run", toy_data(), replace(RECIPE, learning_rate=0.1))
+    with pytest.raises(UsageError, match="another learning_rate, seed; choose"):
+        run(tmp_path / "run", toy_data(), replace(RECIPE, learning_rate=0.1, seed=1))
+    with pytest.raises(UsageError, match="another epochs"):  # where there is a schedule
+        run(tmp_path / "run", toy_data(), replace(RECIPE, epochs=4))
 
 
 def test_balanced_batches_hold_the_share(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from data import TABLE_2, Labelled, deepmir
+from families import clean_rows
 from figures import figures, row
 from rerun import Examples, cost_table, encoded, recipe_of, rerun, trained
 
@@ -72,7 +73,8 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     train, test = deepmir(options.data, "modhsa_train"), deepmir(options.data, "modhsa_test")
     learned = as_examples(train)
-    print("\n".join(cost_table({name: learned for name in options.rows}, len(options.seeds), home)), flush=True)
+    costs = {name: (learned, len(options.seeds)) for name in options.rows}
+    print("\n".join(cost_table(costs, home, options.epochs)), flush=True)
     judged = {"modhsa_test": as_examples(test)}
     if options.table_2:
         for label, stem in TABLE_2.items():
@@ -82,7 +84,11 @@ def main() -> None:
             )  # fmt: skip
             if len(sources.positive):
                 judged[label] = sources
-    clean = unseen(train, test)
+    parts = {
+        "modhsa_test": np.ones(len(test), dtype=bool),
+        "modhsa_test without training images": unseen(train, test),
+        "modhsa_test, cleaned": clean_rows(train, test),
+    }
 
     print("\n| model | epochs | judged on | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|---|" + "---|" * (len(NAMES) + 1))
@@ -91,7 +97,7 @@ def main() -> None:
         published = PAPER.get(name)
         if published:
             print(f"| {name}, as published | 100 | modhsa_test | {published[bool(options.pretrain)]} | | | | | | |")
-        runs, cleaned = [], []
+        runs: dict[str, list[dict[str, float]]] = {part: [] for part in parts}
         for seed in options.seeds:
             training = recipe_of(name, seed, options.epochs)
             label = f"{training.recipe.epochs}" + (f"-after-{options.pretrain}" if options.pretrain else "")
@@ -101,13 +107,13 @@ def main() -> None:
                 start = trained(name, first, surrogate(name, options.data, home), home / name / f"surrogate{seed}")
             place = home / name / f"epochs{label}" / f"seed{seed}"
             scores = rerun(name, training, learned, judged, place, start)
-            runs.append(figures(test.positive, scores["modhsa_test"]))
-            cleaned.append(figures(test.positive[clean], scores["modhsa_test"][clean]))
+            for part, rows in parts.items():
+                runs[part].append(figures(test.positive[rows], scores["modhsa_test"][rows]))
             for each, some in judged.items():
                 right[each].append(float(((scores[each] >= 0.5) == some.positive).mean()))
         what = f"{label}, surrogate" if options.pretrain else label
-        print(row(f"{name} | {what} | modhsa_test", runs, NAMES), flush=True)
-        print(row(f"{name} | {what} | modhsa_test without training images", cleaned, NAMES), flush=True)
+        for part, found in runs.items():
+            print(row(f"{name} | {what} | {part}", found, NAMES), flush=True)
     if options.table_2:
         print("\n| set | images | published, base / fine-tuned (%) | ours (%) |\n|---|---|---|---|")
         for label, (base, tuned) in PAPER_TABLE_2.items():

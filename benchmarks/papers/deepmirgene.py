@@ -105,7 +105,16 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     papers = Rerun(options.data, home, options.epochs)
     model = MAIN[options.paper]
-    print("\n".join(cost_table({model: papers.examples(model, "human", "train")}, 5 * len(options.seeds), home)))
+    each = {"test": 2, "new": 1, "human-cv": 5, "whole-cv": 5, "ablations": 0}
+    trainings = {model: sum(each[part] for part in options.parts)}
+    if "ablations" in options.parts:
+        trainings |= dict.fromkeys(ABLATIONS[options.paper], 5)
+    costs = {
+        name: (papers.examples(name, "human", "train"), count * len(options.seeds))
+        for name, count in trainings.items()
+        if count
+    }
+    print("\n".join(cost_table(costs, home, options.epochs)), flush=True)
     print("\n| model | set | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|" + "---|" * (len(NAMES) + 1))
 

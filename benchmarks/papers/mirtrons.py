@@ -62,9 +62,9 @@ def main() -> None:
     whole, train, test = (mirtrons(options.data, part) for part in ("all", "train", "test"))
     kept, apart = family_folds(whole, 5, seed=0)
     clean = whole.take(kept)
-    costs = {name: examples_of(name, train, "read", home) for name in options.rows}
     trainings = sum(1 if protocol == "Zheng's split" else 5 for protocol in options.protocols) * len(options.masks)
-    print("\n".join(cost_table(costs, trainings * len(options.seeds), home)), flush=True)
+    costs = {name: (examples_of(name, train, "read", home), trainings * len(options.seeds)) for name in options.rows}
+    print("\n".join(cost_table(costs, home)), flush=True)
 
     print("\n| model | protocol | last three bases | " + " | ".join(NAMES) + " | seeds |")
     print("|---|---|---|" + "---|" * (len(NAMES) + 1))

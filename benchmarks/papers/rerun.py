@@ -64,9 +64,12 @@ def rerun(
     home: Path,
     start: dict[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``."""
+    """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``.
+
+    Where a set has none yet, all are scored again, by the network that is kept there as well.
+    """
     kept = home / "scores.npz"
-    if not kept.is_file():
+    if not kept.is_file() or not judged.keys() <= set(np.load(kept).files):
         spec, began = MODELS[name], time.time()
         tree = trained(name, training, learned, home, start)
         module = spec.build(rngs=nnx.Rngs(0))
@@ -106,14 +109,17 @@ def cross_validate(
     return each
 
 
-def cost_table(rows: Mapping[str, Examples], runs: int, home: Path) -> list[str]:
-    """What training each row costs: seconds an epoch, times epochs, times how often it is trained."""
+def cost_table(rows: Mapping[str, tuple[Examples, int]], home: Path, epochs: int | None = None) -> list[str]:
+    """What training each row costs on its examples: seconds an epoch, times epochs, times how often it is trained.
+
+    Epochs are the published ones where none are given.
+    """
     lines = ["| model | examples | seconds an epoch | epochs | trainings | core-minutes |", "|---|---|---|---|---|---|"]
-    for name, learned in rows.items():
+    for name, (learned, runs) in rows.items():
         with tempfile.TemporaryDirectory(dir=home) as folder:
             seconds = seconds_an_epoch(name, learned, Path(folder))
-        epochs = published(name).recipe.epochs
-        minutes = seconds * epochs * runs / 60
-        cells = [name, f"{len(learned.positive):,}", f"{seconds:.2f}", epochs, runs, f"{minutes:.1f}"]
+        count = epochs or published(name).recipe.epochs
+        minutes = seconds * count * runs / 60
+        cells = [name, f"{len(learned.positive):,}", f"{seconds:.2f}", count, runs, f"{minutes:.1f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
