@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from data import TABLE_2, Labelled, deepmir
@@ -49,6 +50,15 @@ def redrawn(name: str, some: Labelled, folds: Path) -> Examples:
 def surrogate(name: str, data: Path, work: Path) -> Examples:
     """What stands in for the pre-training set: its own names, as far as sequences are known."""
     return redrawn(name, deepmir(data, "nonhsa_modmirbase"), work / "surrogate.npz")
+
+
+def beginning(name: str, seed: int, pretrain: int | None, data: Path, home: Path) -> tuple[Path, dict[str, Any] | None]:
+    """Where a training is kept, and the weights it starts from: of so many epochs of the surrogate, or none."""
+    if not pretrain:
+        return home / name / "base" / f"seed{seed}", None
+    first = recipe_of(name, seed, pretrain)
+    start = trained(name, first, surrogate(name, data, home), home / name / "surrogate" / f"seed{seed}-{pretrain}")
+    return home / name / f"after-{pretrain}" / f"seed{seed}", start
 
 
 def unseen(train: Labelled, test: Labelled) -> np.ndarray:
@@ -100,18 +110,14 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {part: [] for part in parts}
         for seed in options.seeds:
             training = recipe_of(name, seed, options.epochs)
-            label = f"{training.recipe.epochs}" + (f"-after-{options.pretrain}" if options.pretrain else "")
-            start = None
-            if options.pretrain:
-                first = recipe_of(name, seed, options.pretrain)
-                start = trained(name, first, surrogate(name, options.data, home), home / name / f"surrogate{seed}")
-            place = home / name / f"epochs{label}" / f"seed{seed}"
+            place, start = beginning(name, seed, options.pretrain, options.data, home)
             scores = rerun(name, training, learned, judged, place, start)
             for part, rows in parts.items():
                 runs[part].append(figures(test.positive[rows], scores["modhsa_test"][rows]))
             for each, some in judged.items():
                 right[each].append(float(((scores[each] >= 0.5) == some.positive).mean()))
-        what = f"{label}, surrogate" if options.pretrain else label
+        after = f", after {options.pretrain} of the surrogate" if options.pretrain else ""
+        what = f"{training.recipe.epochs}{after}"
         for part, found in runs.items():
             print(row(f"{name} | {what} | {part}", found, NAMES), flush=True)
     if options.table_2:

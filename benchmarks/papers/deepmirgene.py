@@ -71,21 +71,21 @@ class Rerun:
         """Figures of each of the published folds."""
         parts = deepmirgene_folds(self.data, name)
         training = recipe_of(model, seed, self.epochs)
-        home = self.work / model / f"{name}-cv-{training.recipe.epochs}" / f"seed{seed}"
+        home = self.work / model / f"{name}-cv" / f"seed{seed}"
         return cross_validate(model, training, self.examples(model, name, "train"), parts, home)
 
     def test_epochs(self, model: str) -> int:
         """Epochs of a training for a fixed test: the scripts of deepMiRGene have 100 for these."""
         return self.epochs or (100 if model.startswith("deepmirgene") else published(model).recipe.epochs)
 
-    def home(self, model: str, seed: int, judged: tuple[str, str], epochs: int) -> Path:
+    def home(self, model: str, seed: int, judged: tuple[str, str]) -> Path:
         """Where the training for a fixed test is kept."""
-        return self.work / model / f"{'-'.join(judged)}-{epochs}" / f"seed{seed}"
+        return self.work / model / "-".join(judged) / f"seed{seed}"
 
     def test(self, model: str, seed: int, learned: tuple[str, str], judged: tuple[str, str]) -> tuple[dict, dict]:
         """Figures of a fixed test, whole and cleaned."""
         training = recipe_of(model, seed, self.test_epochs(model))
-        home = self.home(model, seed, judged, training.recipe.epochs)
+        home = self.home(model, seed, judged)
         found = self.examples(model, *judged)
         scores = rerun(model, training, self.examples(model, *learned), {"test": found}, home)["test"]
         clean = clean_rows(self.labelled(*learned), self.labelled(*judged))

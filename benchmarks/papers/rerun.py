@@ -66,9 +66,10 @@ def rerun(
 ) -> dict[str, np.ndarray]:
     """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``.
 
-    Where a set has none yet, all are scored again, by the network that is kept there as well.
+    Where a set has none yet, all are scored again, by the network that is kept there as well. A training of more epochs
+    goes on from one of fewer.
     """
-    kept = home / "scores.npz"
+    kept = home / f"scores-{training.recipe.epochs}.npz"
     if not kept.is_file() or not judged.keys() <= set(np.load(kept).files):
         spec, began = MODELS[name], time.time()
         tree = trained(name, training, learned, home, start)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from data import deepmir, mirtrons
-from deepmir import as_examples
+from deepmir import as_examples, beginning
 from deepmirgene import NAMES, Rerun
 from figures import row
 from mirtrons import examples_of
@@ -22,7 +22,6 @@ from rerun import Examples, recipe_of, trained
 
 from mirscan.checkpoints import weights
 from mirscan.recipes import published
-from mirscan.train import best_weights
 
 PRECURSORS = ("deepmirgene", "deepmirgene2016", "deepmir-seq", "mirdnn-animal")
 IMAGES = ("deepmir-vgg-3m-256fu",)
@@ -68,18 +67,17 @@ def main() -> None:
             print(row(f"{name} | new", [whole], NAMES))
             print(row(f"{name} | new, cleaned", [cleaned], NAMES), flush=True)
             examples, what = papers.examples(name, *learned), "deepMiRGene's cross-species set (paper 001)"
-            tree = best_weights(papers.home(name, 0, judged, epochs))
+            tree = trained(name, recipe_of(name, 0, epochs), examples, papers.home(name, 0, judged))
         elif name in IMAGES:
             examples, what = as_examples(deepmir(options.data, "modhsa_train")), "DeepMir's modhsa_train"
-            label = f"epochs{epochs}"
             if options.pretrain:
-                label += f"-after-{options.pretrain}"
                 what += f", after {options.pretrain} epochs of the surrogate for its pre-training"
-            tree = best_weights(options.work / "deepmir" / name / label / "seed0")  # as deepmir.py has trained it
+            home, start = beginning(name, 0, options.pretrain, options.data, options.work / "deepmir")
+            tree = trained(name, recipe_of(name, 0, epochs), examples, home, start)
         else:
             home = options.work / "shipped" / name
             home.parent.mkdir(parents=True, exist_ok=True)
-            examples = examples_of(name, mirtrons(options.data, "all"), False, home.parent)
+            examples = examples_of(name, mirtrons(options.data, "all"), "read", home.parent)
             what = "mirtrons and canonical precursors of paper 003"
             tree = trained(name, recipe_of(name, 0, epochs), examples, home)
         put(name, tree, examples, epochs, what, options.out)
