@@ -59,8 +59,9 @@ def run(
         return {"fit": -float(np.mean((predict({"x": data["x"]}) - data["target"]) ** 2))}
 
     module = Toy(nnx.Rngs(0))
+    often = 60 if stop_after is None else 0  # so that it is interrupted in the middle of an epoch
     return fit(
-        module, loss, data, recipe, folder, evaluate=evaluate, better=better, log=lambda line: None, save_seconds=0
+        module, loss, data, recipe, folder, evaluate=evaluate, better=better, log=lambda line: None, save_seconds=often
     )
 
 
