@@ -24,9 +24,9 @@ class Published:
     """Share of the examples that is set aside; the weights that rank it best are taken. 0 takes the last ones."""
 
 
-def adam(batch: int, epochs: int, rate: float = 1e-3) -> Recipe:
-    """Adam at a fixed rate, Keras' defaults."""
-    return Recipe(batch=batch, epochs=epochs, learning_rate=rate, warmup=None, weight_decay=0.0, clip=None)
+def adam(batch: int, epochs: int, rate: float = 1e-3, **options: Any) -> Recipe:
+    """Adam at a fixed rate."""
+    return Recipe(batch, epochs, rate, warmup=None, weight_decay=0.0, clip=None, **options)
 
 
 PUBLISHED = {
@@ -34,8 +34,8 @@ PUBLISHED = {
     "deepmirgene": Published(adam(256, 300), recurrent=True),
     "deepmirgene2016": Published(adam(128, 500), class_squared_error, recurrent=True),
     "deepmir-seq": Published(adam(64, 5)),
-    "deepmir": Published(adam(128, 100)),
-    "cnn-lstm": Published(adam(6, 30)),
+    "deepmir": Published(adam(128, 100, optimiser="keras")),
+    "cnn-lstm": Published(adam(6, 30, optimiser="keras")),
     "mirtron": Published(adam(18, 250)),  # 10,000 steps on 723 sequences
     "mirdnn": Published(
         Recipe(1024, 100, 5e-3, warmup=None, weight_decay=1e-5, clip=None, optimiser="radam"),

@@ -17,7 +17,7 @@ from mirscan.cascade import STAGES, assemble, draw_stems, pairs, partners, struc
 from mirscan.examples import Sources
 from mirscan.kernels.duplex import BEYOND, LOOP, NOTHING, PAIRED, UNPAIRED
 from mirscan.models import load_model
-from mirscan.train import Recipe, altered, fit, guided_error, runner
+from mirscan.train import Recipe, altered, fit, guided_error, keras_adam, runner
 from mirscan.types import InputError, UsageError
 
 RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
@@ -107,6 +107,20 @@ def test_a_training_begun_otherwise_is_refused(tmp_path: Path) -> None:
         run(tmp_path / "run", toy_data(), replace(RECIPE, learning_rate=0.1, seed=1))
     with pytest.raises(UsageError, match="another epochs"):  # where there is a schedule
         run(tmp_path / "run", toy_data(), replace(RECIPE, epochs=4))
+
+
+def test_adam_of_keras_steps_as_written_out() -> None:
+    import jax.numpy as jnp
+
+    generator, optimiser = np.random.default_rng(0), keras_adam()
+    state = optimiser.init({"a": jnp.zeros(3)})
+    mean, square = np.zeros(3), np.zeros(3)
+    for step in range(1, 6):
+        gradient = generator.standard_normal(3) * [1, 1e-4, 1e-8]  # epsilon decides about the last
+        found, state = optimiser.update({"a": jnp.asarray(gradient, jnp.float32)}, state)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        wanted = np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * mean / (np.sqrt(square) + 1e-7)
+        np.testing.assert_allclose(found["a"], wanted, rtol=1e-4)
 
 
 def test_balanced_batches_hold_the_share(tmp_path: Path) -> None:
