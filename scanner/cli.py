@@ -427,7 +427,7 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the training; an unfinished one resumes")],
     data: Annotated[Path | None, typer.Option(help="Table with columns name, sequence, label (1 or 0)")] = None,
     folder: Annotated[str, typer.Option(help="What folds the sequences: viennarna or hairpins")] = "viennarna",
-    seed: Annotated[int, typer.Option(help="Of the random weights and the order of examples, with --data")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random weights and the order of examples, with --data")] = 0,
     stage: Annotated[
         str | None, typer.Option(help="mire2e: structure, energy or classifier; weights joins the three")
     ] = None,
@@ -439,7 +439,7 @@ def train(
     folded: Annotated[int, typer.Option(help="Background windows to fold")] = 40_000,
     negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 60_000,
     start: Annotated[Path | None, typer.Option(help="Checkpoint to begin from instead of random weights")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's")] = None,
     threads: Threads = None,
 ) -> None:
     """Train a published model on labelled sequences (--data), or mire2e on a genome, stage after stage.
