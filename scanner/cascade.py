@@ -15,7 +15,7 @@ from mirscan.examples import PRECURSOR, Sources, draw_examples, read_corpus
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
 from mirscan.metrics import average_precision, max_f1
-from mirscan.models import fill, find_model, plain, set_weights
+from mirscan.models import fill, find_model, load_model, plain, set_weights
 from mirscan.train import Batch, Recipe, fit, focal_loss, guided_error, runner, squared_error
 from mirscan.types import InputError
 
@@ -62,9 +62,11 @@ def train_stage(
     Raises
     ------
     InputError
-        If an earlier stage has not been trained.
+        If an earlier stage has not been trained, or the weights to start from are not the model's.
     """
     recipe = recipe or RECIPES[stage]
+    if start is not None:
+        load_model(name, start)  # refuses weights of another model
     before = STAGES[: STAGES.index(stage)]
     for earlier in before:
         if not (out / earlier / "best").is_dir():

@@ -26,7 +26,14 @@ def configure(threads: int | None = None) -> None:
 
     One host device a core lets two cores work on two batches side by side, which scales better than threads inside
     one matrix product. Does nothing once a backend has started.
+
+    Raises
+    ------
+    UsageError
+        If there shall be no thread.
     """
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads}: must be at least 1")
     cores = threads or len(os.sched_getaffinity(0))
     try:
         jax.config.update("jax_num_cpu_devices", cores)

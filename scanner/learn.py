@@ -19,7 +19,7 @@ from mirscan.checkpoints import weights
 from mirscan.devices import best_precision, configure
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.metrics import average_precision
-from mirscan.models import find_model, set_weights
+from mirscan.models import find_model, load_model, set_weights
 from mirscan.molecules import LONGEST, fold_once, molecules_of
 from mirscan.recipes import Published, published
 from mirscan.train import LONG, SHORT, Batch, fit
@@ -164,7 +164,7 @@ def train_file(
     Raises
     ------
     InputError
-        If the table cannot be used (see `read_labelled`).
+        If the table cannot be used (see `read_labelled`), or the weights to start from are not the model's.
     UsageError
         If the model does not learn from a table, or the folder holds another training.
     """
@@ -172,8 +172,10 @@ def train_file(
     training = published(name)
     changes: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     training = replace(training, recipe=replace(training.recipe, **changes))
-    labelled = read_labelled(table)
     configure(threads)
+    labelled = read_labelled(table)
+    if start is not None:
+        load_model(name, start)  # refuses weights of another model
     cores = threads or len(os.sched_getaffinity(0))
     if "fold" in spec.needs:
         molecules = fold_once(labelled.texts, output / f"{folder}.npz", folder, cores)

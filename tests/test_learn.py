@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,15 @@ def test_a_folder_goes_on_with_its_own_table_and_seed_alone(tmp_path: Path) -> N
     whole = train_file("mirtron-conv3", path, tmp_path / "whole", epochs=2, seed=1, log=lambda line: None)
     for a, b in zip(*(jax.tree.leaves(restore(folder)) for folder in (whole, tmp_path / "run/weights")), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_a_training_cannot_begin_with_is_refused(tmp_path: Path, weights_of: Callable[[str], Path]) -> None:
+    path, other = purines(tmp_path), weights_of("mirtron-conv4")
+    with pytest.raises(InputError, match="conv4: not weights of mirtron-conv3"):
+        train_file("mirtron-conv3", path, tmp_path / "run", start=other, log=lambda line: None)
+    with pytest.raises(UsageError, match="--threads 0: must be at least 1"):
+        train_file("mirtron-conv3", path, tmp_path / "run", threads=0, log=lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_weights_are_taken_where_the_recipe_sets_examples_aside(tmp_path: Path) -> None:
