@@ -56,6 +56,11 @@ def trained(
     return learn(MODELS[name], *learned, training, home, log=lambda line: None, start=start)
 
 
+def scores_of(home: Path, training: Published) -> Path:
+    """Where the scores of a training are kept."""
+    return home / f"scores-{training.recipe.epochs}.npz"
+
+
 def rerun(
     name: str,
     training: Published,
@@ -69,7 +74,7 @@ def rerun(
     Where a set has none yet, all are scored again, by the network that is kept there as well. A training of more epochs
     goes on from one of fewer.
     """
-    kept = home / f"scores-{training.recipe.epochs}.npz"
+    kept = scores_of(home, training)
     if not kept.is_file() or not judged.keys() <= set(np.load(kept).files):
         spec, began = MODELS[name], time.time()
         tree = trained(name, training, learned, home, start)

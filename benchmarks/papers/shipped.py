@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from data import deepmir, mirtrons
-from deepmir import as_examples, beginning
+from deepmir import as_examples, beginning, place
 from deepmirgene import NAMES, Rerun
 from figures import row
 from mirtrons import examples_of
@@ -72,8 +72,9 @@ def main() -> None:
             examples, what = as_examples(deepmir(options.data, "modhsa_train")), "DeepMir's modhsa_train"
             if options.pretrain:
                 what += f", after {options.pretrain} epochs of the surrogate for its pre-training"
-            home, start = beginning(name, 0, options.pretrain, options.data, options.work / "deepmir")
-            tree = trained(name, recipe_of(name, 0, epochs), examples, home, start)
+            home = options.work / "deepmir"
+            start = beginning(name, 0, options.pretrain, options.data, home)
+            tree = trained(name, recipe_of(name, 0, epochs), examples, place(name, 0, options.pretrain, home), start)
         else:
             home = options.work / "shipped" / name
             home.parent.mkdir(parents=True, exist_ok=True)
