@@ -35,7 +35,7 @@ PUBLISHED = {
     "deepmirgene2016": Published(adam(128, 500), class_squared_error, recurrent=True),
     "deepmir-seq": Published(adam(64, 5)),
     "deepmir": Published(adam(128, 100, optimiser="keras")),
-    "cnn-lstm": Published(adam(6, 30, optimiser="keras")),
+    "cnn-lstm": Published(adam(6, 30)),
     "mirtron": Published(adam(18, 250)),  # 10,000 steps on 723 sequences
     "mirdnn": Published(
         Recipe(1024, 100, 5e-3, warmup=None, weight_decay=1e-5, clip=None, optimiser="radam"),
