@@ -187,7 +187,8 @@ def _check_same(about: dict[str, Any], recipe: Recipe, examples: str, steps: int
     if recipe.warmup is None:
         changed -= {"epochs"}  # without a schedule, whose end they set, they may be added
     if changed:
-        raise UsageError(f"{folder}: was begun with another {', '.join(sorted(changed))}; choose another folder")
+        what = ", ".join(sorted(changed))
+        raise UsageError(f"{folder}: was begun by another recipe ({what}); choose another folder")
     if about.get("examples", examples) != examples:
         raise UsageError(f"{folder}: was begun on other examples; choose another folder")
     if about["done"] > steps * recipe.epochs:

@@ -131,7 +131,7 @@ def test_a_folder_goes_on_with_its_own_table_and_seed_alone(tmp_path: Path) -> N
     first = describe(train(path))
     with pytest.raises(UsageError, match="was begun on other examples; choose another folder"):
         train(other, epochs=2)
-    with pytest.raises(UsageError, match="was begun with another seed; choose another folder"):
+    with pytest.raises(UsageError, match=r"was begun by another recipe \(seed\); choose another folder"):
         train(path, epochs=2, seed=2)
     assert describe(tmp_path / "run" / "weights") == first  # what was there is left alone
     assert describe(train(path, epochs=2)) == first | {"epochs": 2}

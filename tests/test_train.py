@@ -95,7 +95,7 @@ def test_without_a_schedule_epochs_are_added(tmp_path: Path, better: str | None)
     longer = run(tmp_path / "run", data, replace(steady, epochs=4), better=better)
     for a, b in zip(leaves(whole), leaves(longer), strict=True):
         np.testing.assert_array_equal(a, b)
-    with pytest.raises(UsageError, match="another warmup"):  # a schedule would have run out
+    with pytest.raises(UsageError, match=r"another recipe \(warmup\)"):  # a schedule would have run out
         run(tmp_path / "run", data, replace(RECIPE, epochs=4), better=better)
     with pytest.raises(UsageError, match="has 4 epochs already, and 3 are asked for"):
         run(tmp_path / "run", data, replace(steady, epochs=3), better=better)
@@ -103,9 +103,9 @@ def test_without_a_schedule_epochs_are_added(tmp_path: Path, better: str | None)
 
 def test_a_training_begun_otherwise_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "run", toy_data(), RECIPE)
-    with pytest.raises(UsageError, match="another learning_rate, seed; choose"):
+    with pytest.raises(UsageError, match=r"another recipe \(learning_rate, seed\); choose"):
         run(tmp_path / "run", toy_data(), replace(RECIPE, learning_rate=0.1, seed=1))
-    with pytest.raises(UsageError, match="another epochs"):  # where there is a schedule
+    with pytest.raises(UsageError, match=r"another recipe \(epochs\)"):  # where there is a schedule
         run(tmp_path / "run", toy_data(), replace(RECIPE, epochs=4))
 
 
