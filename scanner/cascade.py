@@ -65,8 +65,6 @@ def train_stage(
         If an earlier stage has not been trained, or the weights to start from are not the model's.
     """
     recipe = recipe or RECIPES[stage]
-    if start is not None:
-        load_model(name, start)  # refuses weights of another model
     before = STAGES[: STAGES.index(stage)]
     for earlier in before:
         if not (out / earlier / "best").is_dir():
@@ -78,7 +76,7 @@ def train_stage(
         _put(getattr(frozen, earlier), out / earlier / "best")
     frozen.eval()
     if start is not None:
-        set_weights(model, weights.restore(start))
+        set_weights(model, plain(load_model(name, start)[1]))  # refuses weights of another model
     module = getattr(model, stage)
     if stage == "structure" and start is None:
         learn_stems(module, out / "stems", log)

@@ -19,7 +19,7 @@ from mirscan.checkpoints import weights
 from mirscan.devices import best_precision, configure
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.metrics import average_precision
-from mirscan.models import find_model, load_model, set_weights
+from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.molecules import LONGEST, fold_once, molecules_of
 from mirscan.recipes import Published, published
 from mirscan.train import LONG, SHORT, Batch, fit
@@ -174,15 +174,13 @@ def train_file(
     training = replace(training, recipe=replace(training.recipe, **changes))
     configure(threads)
     labelled = read_labelled(table)
-    if start is not None:
-        load_model(name, start)  # refuses weights of another model
+    begin = None if start is None else plain(load_model(name, start)[1])  # refuses weights of another model
     cores = threads or len(os.sched_getaffinity(0))
     if "fold" in spec.needs:
         molecules = fold_once(labelled.texts, output / f"{folder}.npz", folder, cores)
     else:
         molecules = molecules_of(labelled.texts)
     log(f"{name}: {int(labelled.positive.sum())} positives, {int((~labelled.positive).sum())} negatives")
-    begin = None if start is None else weights.restore(start)
     if spec.encode is None:
         raise UsageError(f"model {name!r} does not learn from a table")
     inputs = spec.encode(molecules)

@@ -144,7 +144,7 @@ def fit(
         if name == "state":
             tree["counts"] = plain(counts)
             tree["memory"] = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(memory))}
-        about = {"recipe": asdict(recipe), "examples": examples, "done": done, **more}
+        about = {"recipe": asdict(recipe), "examples": examples, **more}
         weights.save(folder / name, {k: v for k, v in tree.items() if v}, about)
 
     # ------------------------------------------------------------------ epochs
@@ -162,7 +162,7 @@ def fit(
                 recent = float(np.mean(jax.device_get(losses[-100:])))
                 speed = (done - before) * recipe.batch / (time.time() - started)
                 log(f"step {done}/{total} loss {recent:.5f} {speed:.0f} rows/s")
-                keep("state", best=best)
+                keep("state", done=done, best=best)
                 saved_at = time.time()
         figures = evaluate(predictor(graph, state, keys), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
@@ -172,12 +172,11 @@ def fit(
         if better is not None and figures[better] > best:
             best = figures[better]
             keep("best", figures=entry)
+        elif better is None and done == total:
+            keep("best", figures={})
         if better is not None or done == total or time.time() - saved_at >= save_seconds:
-            keep("state", best=best)
+            keep("state", done=done, best=best)
             saved_at = time.time()
-    # the last weights are not those of a shorter training that this one went on from
-    if better is None and not ((folder / "best").is_dir() and weights.describe(folder / "best").get("done") == done):
-        keep("best", figures={})
     return best_weights(folder)
 
 
