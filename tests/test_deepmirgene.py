@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from mirscan.kernels.stems import pair_table
-from mirscan.models.deepmirgene import LENGTH, MODELS, Attention, Lstm, recur
+from mirscan.models.deepmirgene import LENGTH, MODELS, Abreast, Attention, Lstm, recur
 from mirscan.types import Molecules
 
 PARAMETERS = {
@@ -137,6 +137,30 @@ def test_stacked_layers_step_as_one_after_the_other(generator, reverse):
             h = lstm(layer, h, present[way, row])
         expected = h[way] * present[:, row, None]
         np.testing.assert_allclose(found[..., row], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_abreast_are_each_as_alone(generator):
+    """With padding, and dropout, of their own."""
+    x = [generator.standard_normal((9, inputs, 6)).astype(np.float32) for inputs in (5, 2)]
+    present = [
+        (np.arange(9)[:, None] >= np.array(starts)).astype(np.float32) for starts in ([0, 1, 3, 7, 8, 9], [4] * 6)
+    ]
+    layers = [Lstm(inputs, units, 0.1, rngs=nnx.Rngs(inputs)) for inputs, units in ((5, 4), (2, 3))]
+
+    @jax.jit
+    def run(x, present):
+        masks = [nnx.clone(layer).gates(6)[2] for layer in layers]
+        here = [jnp.repeat(each[:, None], layer.units, axis=1) for each, layer in zip(present, layers, strict=True)]
+        both = recur([Abreast([*map(nnx.clone, layers)])], *(jnp.concatenate(each, axis=1) for each in (x, here)))
+        return masks, jnp.split(both, [4], axis=1)
+
+    masks, found = run(x, present)
+    assert any((np.asarray(mask) == 0).any() for mask in masks)
+    for number, layer in enumerate(layers):
+        for row in range(6):
+            seen = present[number][:, row]
+            expected = lstm(layer, x[number][..., row], seen, np.asarray(masks[number])[..., row]) * seen[:, None]
+            np.testing.assert_allclose(found[number][..., row], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_is_one_mask_for_each_gate_and_molecule(generator):
