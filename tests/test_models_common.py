@@ -31,6 +31,7 @@ PARAMETERS = {
     "mirdnn-animal": 321_315,
     "mirdnn-plant": 396_195,
     "cnn-lstm": 1_931_858,
+    "cnn-lstm-pooled": 1_931_858,
     "mirtron-conv3": 67_586,
     "mirtron-conv4": 68_098,
     "mirtron-conv5": 68_610,

@@ -15,6 +15,7 @@ from mirscan.types import Molecules
 MODELS = {**cnn_lstm.MODELS, **mirtron_cnn.MODELS, **deepmir_seq.MODELS, **mirdnn.MODELS}
 PARAMETERS = {
     "cnn-lstm": 1_931_858,
+    "cnn-lstm-pooled": 1_931_858,
     "mirtron-conv3": 67_586,
     "mirtron-conv4": 68_098,
     "mirtron-conv5": 68_610,
@@ -158,7 +159,7 @@ def test_parameter_counts(name):
 
 def test_mirtron_models_are_marked_and_folds_are_asked_for():
     assert {name for name, row in MODELS.items() if row.task == "mirtron"} == {
-        name for name in MODELS if name.startswith("mirtron") or name == "cnn-lstm"
+        name for name in MODELS if name.startswith(("mirtron", "cnn-lstm"))
     }
     assert {name for name, row in MODELS.items() if row.needs} == {"mirdnn-animal", "mirdnn-plant"}
     assert all(name == row.name for name, row in MODELS.items())
@@ -231,20 +232,31 @@ def test_an_ambiguous_base_is_none(generator, name):
     np.testing.assert_array_equal(run(jnp.asarray(codes)), run(jnp.asarray(absent)))
 
 
+def halved(layer, x):
+    """What a halving convolution should give, written with loops."""
+    found = relu(convolution(x, as_numpy(layer.kernel), 1 if layer.pooled else 2) + as_numpy(layer.bias))
+    if not layer.pooled:
+        return found
+    rows = [found[:, row : row + 2].max(axis=1) for row in range(0, found.shape[1], 2)]
+    columns = [np.stack(rows, axis=1)[:, :, c : c + 2].max(axis=2) for c in range(0, found.shape[2], 2)]
+    return np.stack(columns, axis=2)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize(("size", "width", "inputs"), [(164, 4, 1), (82, 2, 3), (41, 1, 3)])
-def test_halving_convolution(generator, size, width, inputs):
-    layer = random_module(lambda rngs: cnn_lstm.Halving(inputs, precision=FLOAT32, rngs=rngs), generator)
+def test_halving_convolution(generator, size, width, inputs, pooled):
+    layer = random_module(lambda rngs: cnn_lstm.Halving(inputs, pooled=pooled, precision=FLOAT32, rngs=rngs), generator)
     x = generator.standard_normal((2, size, width, inputs)).astype(np.float32)
-    expected = relu(convolution(x, as_numpy(layer.kernel), 2) + as_numpy(layer.bias))
-    np.testing.assert_allclose(outputs(layer, x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs(layer, x), halved(layer, x), rtol=1e-4, atol=1e-5)
 
 
-def test_cnn_lstm(generator):
-    module, run = network("cnn-lstm")
+@pytest.mark.parametrize("name", ["cnn-lstm", "cnn-lstm-pooled"])
+def test_cnn_lstm(generator, name):
+    module, run = network(name)
     (codes,) = MODELS["cnn-lstm"].encode(molecules_of(generator, (1, 10, 100, 164)))
     x = one_hot(codes)[..., None]
     for layer, shape in zip(module.convolutions, ((82, 2, 128), (41, 1, 128), (21, 1, 128)), strict=True):
-        x = relu(convolution(x, as_numpy(layer.kernel), 2) + as_numpy(layer.bias))
+        x = halved(layer, x)
         assert x.shape[1:] == shape
     x = x.reshape(4, 2688)
     gates = x @ as_numpy(module.lstm.dense_i.kernel) + as_numpy(module.lstm.dense_h.bias)
@@ -386,10 +398,14 @@ def test_every_parameter_has_a_gradient(name):
     assert dead == ([("lstm", "dense_h", "kernel")] if name == "cnn-lstm" else [])
 
 
-def test_parts_of_cnn_lstm_that_padding_leaves_idle():
-    of = dict(gradients("cnn-lstm"))
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [("cnn-lstm", [False, True, True, False]), ("cnn-lstm-pooled", [True, True, True, False])],
+)
+def test_parts_of_cnn_lstm_that_padding_leaves_idle(name, second):
+    of = dict(gradients(name))
     columns = [np.asarray(of["convolutions", n, "kernel"]).any(axis=(0, 2, 3)).tolist() for n in range(3)]
-    assert columns == [[True] * 4, [False, True, True, False], [False, True, False, False]]
+    assert columns == [[True] * 4, second, [False, True, False, False]]
     gates = np.asarray(of["lstm", "dense_i", "kernel"]).reshape(-1, 4, 100).any(axis=(0, 2))
     assert gates.tolist() == [True, False, True, True]
 

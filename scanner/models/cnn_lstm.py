@@ -2,7 +2,9 @@
 
 Tasdelen & Sen 2021; written from Table 3 and the text, for there is no code. A molecule is one step of the LSTM's time
 (the table leaves the number open, and the data have no other), so nothing recurs. Where the paper is silent, this is
-Keras as it was used: gates of sigmoids, and its ways to start; the dense layer has a ReLU.
+Keras as it was used: gates of sigmoids, and its ways to start; the dense layer has a ReLU. Each convolution halves rows
+and columns: by its stride, for the table has one layer for both, or by pooling (`cnn-lstm-pooled`), which gives the
+same shapes and as many parameters, and which the text has among the layers of such networks.
 """
 
 from __future__ import annotations
@@ -27,51 +29,72 @@ FILTERS, UNITS = 128, 100
 
 
 class Halving(nnx.Module):
-    """Convolution of 6 x 4 at every second row and column, 'same' padding, ReLU.
+    """Convolution of 6 x 4, 'same' padding, ReLU, to half as many rows and columns.
 
-    Where the input has two columns, only the two middle columns of a kernel meet anything but padding, and where it has
-    one, only the second: the others are parameters that never matter, and are left out of the product.
+    Where the input has fewer columns than a kernel, some of the kernel's meet nothing but padding: they are parameters
+    that never matter, and are left out of the product.
+
+    Parameters
+    ----------
+    pooled : bool
+        The largest of each 2 x 2 outputs, an odd last one by itself; else every second row and column alone.
     """
 
-    def __init__(self, inputs: int, *, precision: Precision, rngs: nnx.Rngs) -> None:
-        self.precision = precision
+    def __init__(self, inputs: int, *, pooled: bool, precision: Precision, rngs: nnx.Rngs) -> None:
+        self.pooled, self.precision = pooled, precision
         shape = (HEIGHT, WIDTH, inputs, FILTERS)
         self.kernel = nnx.Param(nnx.initializers.glorot_uniform()(rngs.params(), shape))
         self.bias = nnx.Param(jnp.zeros(FILTERS))
 
     def __call__(self, x: Float[Array, "B H W I"]) -> Float[Array, "B H2 W2 O"]:
-        dtype = self.precision.activations
-        (rows, above, below), (columns, before, behind) = _same(x.shape[1], HEIGHT), _same(x.shape[2], WIDTH)
+        dtype, stride = self.precision.activations, 1 if self.pooled else 2
+        rows, above, below = _same(x.shape[1], HEIGHT, stride)
+        columns, before, behind = _same(x.shape[2], WIDTH, stride)
         edge = jnp.pad(x.astype(dtype), ((0, 0), (above, below), (before, behind), (0, 0)))
-        used = [tap for tap in range(WIDTH) if any(0 <= 2 * c + tap - before < x.shape[2] for c in range(columns))]
+        taken = [stride * column - before for column in range(columns)]
+        used = [tap for tap in range(WIDTH) if any(0 <= column + tap < x.shape[2] for column in taken)]
         patches = [
-            edge[:, row : row + 2 * rows - 1 : 2, column : column + 2 * columns - 1 : 2]
+            edge[:, row : row + stride * (rows - 1) + 1 : stride, tap : tap + stride * (columns - 1) + 1 : stride]
             for row in range(HEIGHT)
-            for column in used
+            for tap in used
         ]
         weight = self.kernel[...][:, used[0] : used[-1] + 1].reshape(-1, FILTERS).astype(dtype)
         sums = product(jnp.concatenate(patches, axis=3).reshape(-1, len(weight)), weight, self.precision)
-        return nnx.relu(sums + self.bias[...].astype(dtype)).reshape(len(x), rows, columns, FILTERS)
+        y = nnx.relu(sums + self.bias[...].astype(dtype)).reshape(len(x), rows, columns, FILTERS)
+        return _largest(y) if self.pooled else y
 
 
-def _same(size: int, kernel: int) -> tuple[int, int, int]:
-    """Length of the output, and zeros before and behind the input, of 'same' padding at stride 2 in TensorFlow."""
-    length = -(-size // 2)
-    zeros = max(2 * (length - 1) + kernel - size, 0)
+def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
+    """Length of the output, and zeros before and behind the input, of 'same' padding in TensorFlow."""
+    length = -(-size // stride)
+    zeros = max(stride * (length - 1) + kernel - size, 0)
     return length, zeros // 2, zeros - zeros // 2
+
+
+def _largest(y: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:
+    """Largest of each 2 x 2 values, none of them below zero."""
+    y = jnp.pad(y, ((0, 0), (0, y.shape[1] % 2), (0, y.shape[2] % 2), (0, 0)))
+    y = jnp.maximum(y[:, ::2], y[:, 1::2])
+    return jnp.maximum(y[:, :, ::2], y[:, :, 1::2])
 
 
 class CNNLSTM(nnx.Module):
     """Codes to two logits, column 1 for a mirtron.
 
     An empty state stands before the only step: the recurrent kernel and the forget gate never matter either.
+
+    Parameters
+    ----------
+    pooled : bool
+        Whether the convolutions are halved by pooling.
     """
 
-    def __init__(self, *, precision: str = "float32", rngs: nnx.Rngs) -> None:
+    def __init__(self, *, pooled: bool = False, precision: str = "float32", rngs: nnx.Rngs) -> None:
         chosen = Precision.named(precision)
         glorot = nnx.initializers.glorot_uniform()
         self.dtype = chosen.activations
-        self.convolutions = nnx.List([Halving(n, precision=chosen, rngs=rngs) for n in (1, FILTERS, FILTERS)])
+        options = {"pooled": pooled, "precision": chosen, "rngs": rngs}
+        self.convolutions = nnx.List([Halving(n, **options) for n in (1, FILTERS, FILTERS)])
         # 164 bases halved three times, of one column; the gates' sigmoid is the cell's default, as in TensorFlow 2
         self.lstm = nnx.OptimizedLSTMCell(21 * FILTERS, UNITS, kernel_init=glorot, bias_init=_forget_nothing, rngs=rngs)
         self.dense = nnx.Linear(UNITS, 256, kernel_init=glorot, rngs=rngs)
@@ -92,16 +115,18 @@ def _forget_nothing(key: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     return jnp.repeat(jnp.array([0, 1, 0, 0], dtype), shape[0] // 4)
 
 
-MODELS = {
-    "cnn-lstm": ModelSpec(
-        name="cnn-lstm",
-        build=CNNLSTM,
+def _row(name: str, pooled: bool, summary: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        build=partial(CNNLSTM, pooled=pooled),
         score=second_share,
-        summary="mirtron or canonical: three convolutions over the sequence and an LSTM",
+        summary=f"mirtron or canonical: three convolutions over the sequence{summary} and an LSTM",
         reference="Tasdelen & Sen 2021, Scientific Reports 11, doi:10.1038/s41598-021-93656-0",
         task="mirtron",
         encode=partial(first_bases, length=LENGTH),
         shapes=((LENGTH,),),
         mini_batch=16,
     )
-}
+
+
+MODELS = {row.name: row for row in (_row("cnn-lstm", False, ""), _row("cnn-lstm-pooled", True, ", each pooled,"))}
