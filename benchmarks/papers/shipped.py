@@ -25,7 +25,7 @@ from mirscan.recipes import published
 
 PRECURSORS = ("deepmirgene", "deepmirgene2016", "deepmir-seq", "mirdnn-animal")
 IMAGES = ("deepmir-vgg-3m-256fu",)
-MIRTRONS = ("cnn-lstm", "mirtron-conv6")
+MIRTRONS = ("cnn-lstm-pooled", "mirtron-conv6")
 LARGE = 5 << 20
 """Bytes of float32 weights above which they are shipped in float16."""
 
