@@ -75,8 +75,8 @@ class Rerun:
         return cross_validate(model, training, self.examples(model, name, "train"), parts, home)
 
     def test_epochs(self, model: str) -> int:
-        """Epochs of a training for a fixed test: the scripts of deepMiRGene have 100 for these."""
-        return self.epochs or (100 if model.startswith("deepmirgene") else published(model).recipe.epochs)
+        """Epochs of a training for a fixed test: the scripts of deepMiRGene 2017 have 100 for these."""
+        return self.epochs or (100 if model.split("-")[0] == "deepmirgene" else published(model).recipe.epochs)
 
     def home(self, model: str, seed: int, judged: tuple[str, str]) -> Path:
         """Where the training for a fixed test is kept."""
