@@ -93,8 +93,8 @@ class CNNLSTM(nnx.Module):
         chosen = Precision.named(precision)
         glorot = nnx.initializers.glorot_uniform()
         self.dtype = chosen.activations
-        options = {"pooled": pooled, "precision": chosen, "rngs": rngs}
-        self.convolutions = nnx.List([Halving(n, **options) for n in (1, FILTERS, FILTERS)])
+        halving = partial(Halving, pooled=pooled, precision=chosen, rngs=rngs)
+        self.convolutions = nnx.List([halving(n) for n in (1, FILTERS, FILTERS)])
         # 164 bases halved three times, of one column; the gates' sigmoid is the cell's default, as in TensorFlow 2
         self.lstm = nnx.OptimizedLSTMCell(21 * FILTERS, UNITS, kernel_init=glorot, bias_init=_forget_nothing, rngs=rngs)
         self.dense = nnx.Linear(UNITS, 256, kernel_init=glorot, rngs=rngs)
