@@ -79,7 +79,8 @@ def _align(
             j = q
         count[LENGTH] = column - flank
         for k in range(min(column, duplexes.shape[1])):
-            duplexes[h, k] = out[column - 1 - k]
+            for part in range(3):  # one by one: for rows as wholes Numba compiles 4 s longer
+                duplexes[h, k, part] = out[column - 1 - k, part]
 
 
 def align_duplexes(

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -40,23 +39,10 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def random_weights(name: str, folder: Path) -> Path:
     """Random weights of a model, in a folder of its name; no row's last layer saturates, or is clipped, with these."""
-    from flax import nnx
-
     from mirscan.checkpoints.weights import save
-    from mirscan.models import find_model, plain
+    from mirscan.models import plain, untrained_model
 
-    random = np.random.default_rng(4)
-
-    def leaf(path: tuple[object, ...], wanted: jax.ShapeDtypeStruct) -> np.ndarray:
-        if any(kind in jax.tree_util.keystr(path) for kind in ("scale", "var")):
-            return np.ones(wanted.shape, np.float32)
-        spread = 1 / np.sqrt(np.prod(wanted.shape[:-1])) if len(wanted.shape) > 1 else 0.1
-        return (spread * random.standard_normal(wanted.shape)).astype(np.float32)
-
-    # only the shapes come from Flax: its initialisers are compiled one by one, which takes longer than all else here
-    model = nnx.eval_shape(lambda: find_model(name).build(rngs=nnx.Rngs(0)))
-    state = jax.tree_util.tree_map_with_path(leaf, nnx.state(model, (nnx.Param, nnx.BatchStat)))
-    save(folder / name, plain(state), {"model": name}, half=True)
+    save(folder / name, plain(untrained_model(name, seed=4)[1]), {"model": name}, half=True)
     return folder / name
 
 

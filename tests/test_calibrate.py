@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +29,6 @@ from mirscan.calibrate import (
 from mirscan.checkpoints import weights
 from mirscan.flags import LOW_COMPLEXITY, NEAR, find_flags
 from mirscan.kernels.bases import decode, encode, reverse_complement
-from mirscan.models import MODELS, plain
 from mirscan.types import Call, InputError, UsageError
 
 INTERCEPT, SLOPE = -6.0, 1.2
@@ -226,12 +225,10 @@ def test_a_precursor_is_not_of_low_complexity() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, duplex_weights: Path) -> Path:
     """Random weights of the duplex model, and a calibration for them."""
     folder = tmp_path_factory.mktemp("weights") / "duplex"
-    model = MODELS["duplex"].build(rngs=nnx.Rngs(3))
-    model.eval()
-    weights.save(folder, plain(nnx.state(model, (nnx.Param, nnx.BatchStat))), {"model": "duplex"})
+    shutil.copytree(duplex_weights, folder)
     draws = np.array([[-3.0, 1.0], [-2.0, 1.1], [-4.0, 0.9]])
     calibration = Calibration((-3.0, 1.0), draws, 5.0, weights=weights.digest(folder))
     save_calibration(folder / weights.CALIBRATION, calibration)

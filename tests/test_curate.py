@@ -24,7 +24,7 @@ from mirscan.examples import Background, Locus, Precursor, known_kmers
 from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import encode, reverse_complement
 from mirscan.mine import Rounds, mine, score_hairpins
-from mirscan.models import MODELS, set_weights
+from mirscan.models import MODELS, set_weights, untrained_model
 from mirscan.models.duplex import MEMBERS
 
 STEM = "UGGAGGCCUUCGAUGGUAGACUAG"
@@ -138,7 +138,7 @@ def test_only_the_locus_itself_is_held_out() -> None:
 @pytest.mark.parametrize("name", ["duplex", "duplex-attention"])
 def test_a_score_depends_on_the_hairpin_alone(name: str) -> None:
     found = contig_hairpins(random_codes(8, 12_000))
-    module = MODELS[name].build(rngs=nnx.Rngs(0))
+    module = nnx.merge(*untrained_model(name))
     scores = score_hairpins(module, found, rows=64)
     assert scores.shape == (found.size,)
     assert np.ptp(scores) > 0
@@ -148,7 +148,7 @@ def test_a_score_depends_on_the_hairpin_alone(name: str) -> None:
 
 def test_the_shipped_model_is_the_mean_of_its_networks() -> None:
     found = contig_hairpins(random_codes(8, 6_000))
-    module = MODELS["duplex"].build(rngs=nnx.Rngs(0))
+    module = nnx.merge(*untrained_model("duplex"))
     members = [score_hairpins(member, found, rows=64) for member in module.members]
     assert len(members) == MEMBERS
     assert not np.allclose(members[0], members[1])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mirscan.models import drawn
 from mirscan.models.deepmir_image import MODELS, Convolution2D, ResidualModule, encode, max_pool, neighbour_pool
 from mirscan.models.layers import Precision
 from mirscan.types import Molecules
@@ -52,26 +53,22 @@ def images_of(generator, rows=3):
 
 def shaken(build, generator):
     """A module in eval mode with every parameter and statistic random, so that no term can hide behind 0 or 1."""
-    module = nnx.eval_shape(build)  # initialisers would be compiled one by one, which takes longer than the tests
-    module.eval()
-    nnx.pop(module, nnx.RngState)
-    graph, state = nnx.split(module)
 
-    def leaf(path, wanted):
-        spread = 1.4 / np.sqrt(np.prod(wanted.shape[:-1])) if len(wanted.shape) > 1 else 0.3
-        values = spread * generator.standard_normal(wanted.shape)
-        return jnp.asarray(np.abs(values) + 0.5 if "var" in jax.tree_util.keystr(path) else values, jnp.float32)
+    def draw(path, shape):
+        values = generator.standard_normal(shape) * (1.4 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.3)
+        return np.abs(values) + 0.5 if "var" in path else values
 
-    return nnx.merge(graph, jax.tree_util.tree_map_with_path(leaf, state))
+    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
+    return nnx.merge(graph, jax.device_put(state))
 
 
 def small(name, generator, **options):
-    return shaken(lambda: MODELS[name].build(rngs=nnx.Rngs(0), **options), generator)
+    return shaken(partial(MODELS[name].build, **options), generator)
 
 
 def small_layer(inputs, outputs, width, same, rectified, precision):
     options = {"same": same, "rectified": rectified, "precision": precision}
-    return shaken(lambda: Convolution2D(inputs, outputs, width, **options, rngs=nnx.Rngs(0)), np.random.default_rng(3))
+    return shaken(partial(Convolution2D, inputs, outputs, width, **options), np.random.default_rng(3))
 
 
 def relu(x):
@@ -189,7 +186,7 @@ def test_pools(generator):
 
 
 def test_residual_module(generator):
-    module = shaken(lambda: ResidualModule(6, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
+    module = shaken(partial(ResidualModule, 6, precision=FLOAT32), generator)
     x = generator.standard_normal((2, 5, 8, 6)).astype(np.float32)
     y = convolution(module.convolutions[0], relu(batch_norm(module.norms[0], x)))
     y = convolution(module.convolutions[1], relu(batch_norm(module.norms[1], y)))

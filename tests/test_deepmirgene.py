@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mirscan.kernels.stems import pair_table
+from mirscan.models import drawn
 from mirscan.models.deepmirgene import LENGTH, MODELS, Abreast, Attention, Lstm, recur
 from mirscan.types import Molecules
 
@@ -61,13 +62,8 @@ def molecules(generator, rows=5, longest=100, width=None):
 
 def shaken(build, generator, spread=0.4):
     """A module in eval mode with every parameter random, so that no term can hide behind 0 or 1."""
-    module = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))  # its own random start would only be compiled in vain
-    module.eval()
-    nnx.pop(module, nnx.RngState)
-    state = nnx.state(module, nnx.Param)
-    values = [spread * generator.standard_normal(leaf.shape).astype(np.float32) for leaf in jax.tree.leaves(state)]
-    nnx.update(module, jax.tree.unflatten(jax.tree.structure(state), map(jnp.asarray, values)))
-    return module
+    graph, state = drawn(lambda rngs: build(rngs=rngs), lambda _, shape: spread * generator.standard_normal(shape))
+    return nnx.merge(graph, jax.device_put(state))
 
 
 def value(parameter):

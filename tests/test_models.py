@@ -1,5 +1,7 @@
 """miRe2e layer by layer against plain NumPy, and what every model must keep."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from flax import nnx
 
 from mirscan.checkpoints import weights
-from mirscan.models import MODELS, find_model, load_model, plain
+from mirscan.models import MODELS, drawn, find_model, load_model, plain, untrained_model
 from mirscan.models.layers import Convolution, EncoderLayer, Front, Precision, Residual, average_pool, one_hot
 from mirscan.models.mire2e import MiRe2e, positional_features
 from mirscan.types import InputError
@@ -28,16 +30,26 @@ def codes_of(generator, rows=4, length=100):
     return generator.integers(0, 4, (rows, length)).astype(np.uint8)
 
 
-def shaken(module, generator):
-    """The module in eval mode with every parameter and statistic random, so that no term can hide behind 0 or 1."""
-    module.eval()
-    state = nnx.state(module, (nnx.Param, nnx.BatchStat))
-    values = [0.3 * generator.standard_normal(leaf.shape).astype(np.float32) for leaf in jax.tree.leaves(state)]
-    nnx.update(module, jax.tree.unflatten(jax.tree.structure(state), values))
-    for _, node in nnx.iter_graph(module):
-        if isinstance(node, nnx.BatchNorm):
-            node.var[...] = jnp.abs(node.var[...]) + 0.5
-    return module
+def shaken(build, generator):
+    """A module in eval mode with every parameter and statistic random, so that no term can hide behind 0 or 1."""
+
+    def draw(path, shape):
+        values = 0.3 * generator.standard_normal(shape)
+        return np.abs(values) + 0.5 if "var" in path else values
+
+    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
+    return nnx.merge(graph, jax.device_put(state))
+
+
+def stage(name, generator, **options):
+    """A stage of a small cascade."""
+    small = partial(MiRe2e, width=6, channels=8, dense=9, **options)
+    return shaken(lambda rngs: getattr(small(rngs=rngs), name), generator)
+
+
+def outputs(module, *inputs):
+    """What the module makes of NumPy arrays, compiled as in a scan."""
+    return np.asarray(jax.jit(module)(*jax.device_put(inputs)))
 
 
 def batch_norm(norm, x):
@@ -117,39 +129,38 @@ def test_average_pool_drops_an_odd_last_position(generator):
 @pytest.mark.parametrize("kind", ["convolution", "front", "residual"])
 def test_convolutions(generator, kind):
     x = generator.standard_normal((3, 11, 5)).astype(np.float32)
-    rngs = nnx.Rngs(0)
     if kind == "convolution":
-        layer = shaken(Convolution(5, 6, precision=FLOAT32, rngs=rngs), generator)
+        layer = shaken(partial(Convolution, 5, 6, precision=FLOAT32), generator)
         expected = convolution(layer, x)
     elif kind == "front":
-        layer = shaken(Front(5, 6, precision=FLOAT32, rngs=rngs), generator)
+        layer = shaken(partial(Front, 5, 6, precision=FLOAT32), generator)
         expected = convolution(layer.convolution, batch_norm(layer.norm, x))
     else:
-        layer = shaken(Residual(5, precision=FLOAT32, rngs=rngs), generator)
+        layer = shaken(partial(Residual, 5, precision=FLOAT32), generator)
         expected = residual(layer, x)
-    np.testing.assert_allclose(layer(jnp.asarray(x)), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs(layer, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_front_sees_negative_input(generator):
-    front = shaken(Front(5, 6, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
-    x = np.zeros((1, 10, 5), dtype=np.float32)
-    minus = x.copy()
-    minus[..., 4] = -1
-    assert np.abs(np.asarray(front(jnp.asarray(minus)) - front(jnp.asarray(x)))).max() > 1e-3
+    front = shaken(partial(Front, 5, 6, precision=FLOAT32), generator)
+    x = np.zeros((2, 10, 5), dtype=np.float32)
+    x[1, :, 4] = -1
+    none, minus = outputs(front, x)
+    assert np.abs(minus - none).max() > 1e-3
 
 
 def test_encoder_layer(generator):
-    layer = shaken(EncoderLayer(10, 2, 16, 0.1, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
+    layer = shaken(partial(EncoderLayer, 10, 2, 16, 0.1, precision=FLOAT32), generator)
     x = generator.standard_normal((3, 9, 10)).astype(np.float32)
-    np.testing.assert_allclose(layer(jnp.asarray(x)), encoder_layer(layer, x), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(outputs(layer, x), encoder_layer(layer, x), rtol=2e-4, atol=2e-5)
 
 
 def test_encoder_layer_padded_to_a_wider_input_is_the_same(generator):
-    layer = shaken(EncoderLayer(10, 2, 16, 0.1, precision=FLOAT32, rngs=nnx.Rngs(0)), generator)
+    layer = shaken(partial(EncoderLayer, 10, 2, 16, 0.1, precision=FLOAT32), generator)
     x = generator.standard_normal((3, 9, 10)).astype(np.float32)
-    wide = layer(jnp.pad(jnp.asarray(x), ((0, 0), (0, 0), (0, 6))))
-    np.testing.assert_allclose(wide[..., :10], layer(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
-    assert not np.asarray(wide[..., 10:]).any()
+    wide = outputs(layer, np.pad(x, ((0, 0), (0, 0), (0, 6))))
+    np.testing.assert_allclose(wide[..., :10], outputs(layer, x), rtol=1e-5, atol=1e-5)
+    assert not wide[..., 10:].any()
 
 
 def test_positional_features_are_the_papers():
@@ -164,42 +175,42 @@ def test_positional_features_are_the_papers():
 
 
 def test_structure_stage(generator):
-    stage = shaken(MiRe2e(width=6, layers=2, channels=8, blocks=1, dense=9, rngs=nnx.Rngs(0)).structure, generator)
+    module = stage("structure", generator, layers=2, blocks=1)
     codes = codes_of(generator)
-    x = convolution(stage.front.convolution, batch_norm(stage.front.norm, np.eye(4)[codes]))
-    for block in stage.blocks:
+    x = convolution(module.front.convolution, batch_norm(module.front.norm, np.eye(4)[codes]))
+    for block in module.blocks:
         x = residual(block, x)
     places = np.broadcast_to(positional_features(100, 6), (len(codes), 100, 6))
     x = np.concatenate([x, places], axis=-1)
-    for layer in stage.layers:
+    for layer in module.layers:
         x = encoder_layer(layer, x)
-    x = np.tanh(dense(stage.head[2], elu(dense(stage.head[1], elu(dense(stage.head[0], x))))))[..., 0]
-    np.testing.assert_allclose(jax.jit(stage)(jnp.asarray(codes)), x, rtol=1e-3, atol=1e-4)
+    x = np.tanh(dense(module.head[2], elu(dense(module.head[1], elu(dense(module.head[0], x))))))[..., 0]
+    np.testing.assert_allclose(outputs(module, codes), x, rtol=1e-3, atol=1e-4)
 
 
 def test_energy_stage(generator):
-    stage = shaken(MiRe2e(width=6, layers=1, channels=8, blocks=1, dense=9, rngs=nnx.Rngs(0)).energy, generator)
+    module = stage("energy", generator, layers=1, blocks=1)
     codes, structure = codes_of(generator), generator.uniform(-1, 1, (4, 100)).astype(np.float32)
     x = np.concatenate([np.eye(4)[codes], structure[..., None]], axis=-1)
-    x = convolution(stage.front.convolution, batch_norm(stage.front.norm, x))
-    for block in stage.blocks:
+    x = convolution(module.front.convolution, batch_norm(module.front.norm, x))
+    for block in module.blocks:
         x = residual(block, x)
         half = x.shape[1] // 2
         x = x[:, : 2 * half].reshape(4, half, 2, -1).mean(2)
     x = x.transpose(0, 2, 1).reshape(4, -1)
-    for layer, norm in zip(stage.dense, stage.norms, strict=False):
+    for layer, norm in zip(module.dense, module.norms, strict=False):
         x = batch_norm(norm, elu(dense(layer, x)))
-    expected = elu(dense(stage.dense[2], x))[:, 0]
-    np.testing.assert_allclose(stage(jnp.asarray(codes), jnp.asarray(structure)), expected, rtol=1e-3, atol=1e-3)
+    expected = elu(dense(module.dense[2], x))[:, 0]
+    np.testing.assert_allclose(outputs(module, codes, structure), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_classifier_stage(generator):
-    stage = shaken(MiRe2e(width=6, layers=1, channels=8, blocks=2, dense=9, rngs=nnx.Rngs(0)).classifier, generator)
+    module = stage("classifier", generator, layers=1, blocks=2)
     codes, structure = codes_of(generator), generator.uniform(-1, 1, (4, 100)).astype(np.float32)
     energy = generator.uniform(0, 0.5, 4).astype(np.float32)
     x = np.concatenate([np.eye(4)[codes], structure[..., None]], axis=-1)
-    x = convolution(stage.front.convolution, batch_norm(stage.front.norm, x))
-    for number, block in enumerate(stage.blocks, start=1):
+    x = convolution(module.front.convolution, batch_norm(module.front.norm, x))
+    for number, block in enumerate(module.blocks, start=1):
         x = residual(block, x)
         if number % 2 == 0:
             half = x.shape[1] // 2
@@ -210,17 +221,17 @@ def test_classifier_stage(generator):
             angle = position / 10000 ** (channel / 8)
             waves[position, channel], waves[position, channel + 1] = np.sin(angle), np.cos(angle)
     x = x * np.sqrt(8) + waves
-    for layer in stage.layers:
+    for layer in module.layers:
         x = encoder_layer(layer, x)
-    x = batch_norm(stage.norms[0], np.concatenate([x.reshape(4, -1), energy[:, None]], axis=-1))
-    x = batch_norm(stage.norms[1], elu(dense(stage.dense[0], x)))
-    expected = dense(stage.dense[3], elu(dense(stage.dense[2], elu(dense(stage.dense[1], x)))))
-    found = stage(jnp.asarray(codes), jnp.asarray(structure), jnp.asarray(energy))
+    x = batch_norm(module.norms[0], np.concatenate([x.reshape(4, -1), energy[:, None]], axis=-1))
+    x = batch_norm(module.norms[1], elu(dense(module.dense[0], x)))
+    expected = dense(module.dense[3], elu(dense(module.dense[2], elu(dense(module.dense[1], x)))))
+    found = outputs(module, codes, structure, energy)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_a_window_does_not_see_its_batch_mates(generator):
-    model = shaken(MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0)), generator)
+    model = shaken(MODELS["mire2e-tiny"].build, generator)
     codes = codes_of(generator, rows=6)
     other = codes.copy()
     other[1:] = codes_of(generator, rows=5)
@@ -233,8 +244,7 @@ def test_a_window_does_not_see_its_batch_mates(generator):
 
 @pytest.mark.parametrize("stage", ["structure", "energy", "classifier"])
 def test_every_parameter_has_a_gradient(generator, stage):
-    model = MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0))
-    model.eval()
+    model = nnx.merge(*untrained_model("mire2e-tiny"))
     codes = jnp.asarray(codes_of(generator, rows=8))
     structure, energy = jnp.asarray(generator.uniform(-1, 1, (8, 100)), jnp.float32), jnp.linspace(0.0, 0.5, 8)
     inputs = {"structure": (codes,), "energy": (codes, structure), "classifier": (codes, structure, energy)}[stage]
@@ -252,8 +262,7 @@ def test_bfloat16_stays_near_float32(generator):
     codes = jnp.asarray(codes_of(generator, rows=16))
     scores = {}
     for precision in ("float32", "bfloat16"):
-        model = MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0), precision=precision)
-        model.eval()
+        model = nnx.merge(*untrained_model("mire2e-tiny", precision=precision))
         score = jax.jit(lambda codes, model=model: MODELS["mire2e-tiny"].score(model(codes)))
         scores[precision] = np.asarray(score(codes))
         assert scores[precision].dtype == np.float32
@@ -264,12 +273,12 @@ def test_bfloat16_stays_near_float32(generator):
 
 def test_checkpoint_round_trip(tmp_path, generator):
     spec = MODELS["mire2e-tiny"]
-    model = shaken(spec.build(rngs=nnx.Rngs(0)), generator)
+    model = shaken(spec.build, generator)
     tree = plain(nnx.state(model, (nnx.Param, nnx.BatchStat)))
     weights.save(tmp_path / "w", tree, {"model": spec.name})
-    graph, state = load_model(spec.name, tmp_path / "w")
-    codes = jnp.asarray(codes_of(generator))
-    np.testing.assert_array_equal(nnx.merge(graph, state)(codes), model(codes))
+    codes = codes_of(generator)
+    loaded = nnx.merge(*load_model(spec.name, tmp_path / "w"))
+    np.testing.assert_array_equal(outputs(loaded, codes), outputs(model, codes))
 
 
 def test_a_card_outlives_its_weights(tmp_path):
@@ -282,7 +291,7 @@ def test_a_card_outlives_its_weights(tmp_path):
 
 
 def test_half_precision_checkpoint_is_close_and_smaller(tmp_path, generator):
-    model = shaken(MODELS["mire2e-tiny"].build(rngs=nnx.Rngs(0)), generator)
+    model = shaken(MODELS["mire2e-tiny"].build, generator)
     tree = plain(nnx.state(model, (nnx.Param, nnx.BatchStat)))
     weights.save(tmp_path / "w", tree, {"model": "mire2e-tiny"}, half=True)
     for wanted, found in zip(jax.tree.leaves(tree), jax.tree.leaves(weights.restore(tmp_path / "w")), strict=True):

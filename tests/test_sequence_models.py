@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mirscan.models import cnn_lstm, deepmir_seq, filled, mirdnn, mirtron_cnn, plain
+from mirscan.models import cnn_lstm, deepmir_seq, drawn, mirdnn, mirtron_cnn
 from mirscan.models.layers import Precision
 from mirscan.types import Molecules
 
@@ -67,19 +67,15 @@ def widened(molecules, more):
 def random_module(build, generator):
     """In eval mode, every parameter and statistic random, so that no term can hide behind 0 or 1."""
 
-    def leaf(path, wanted):
-        values = generator.standard_normal(wanted.shape).astype(np.float32)
-        where = jax.tree_util.keystr(path)
-        if "var" in where:
+    def draw(path, shape):
+        values = generator.standard_normal(shape)
+        if "var" in path:
             return np.abs(values) + 1
-        if "classes" in where and "bias" in where:  # well above the last ReLU of the mirtron rows
+        if "classes" in path and "bias" in path:  # well above the last ReLU of the mirtron rows
             return np.abs(values) + 3
-        fan = np.prod(wanted.shape[:-1]) if len(wanted.shape) > 1 else 9
-        return values * np.float32(1 / np.sqrt(fan))
+        return values / np.sqrt(np.prod(shape[:-1]) if len(shape) > 1 else 9)
 
-    shapes = nnx.state(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), (nnx.Param, nnx.BatchStat))
-    values = plain(jax.tree_util.tree_map_with_path(leaf, shapes))
-    graph, state = filled(lambda rngs: build(rngs=rngs), values)
+    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
     return nnx.merge(graph, jax.device_put(state))
 
 

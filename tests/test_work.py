@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flax import nnx
 
-from mirscan.checkpoints import weights
+from mirscan.flags import LOW_COMPLEXITY
 from mirscan.hairpins import contig_hairpins
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.clusters import DOUBT
-from mirscan.models import MODELS, plain
+from mirscan.kernels.duplex import trinucleotide_entropy
+from mirscan.models import MODELS
 from mirscan.options import Options
 from mirscan.pick import non_redundant
 from mirscan.run import scan_genome, scan_shard
@@ -33,16 +33,6 @@ def sequence(generator: np.random.Generator, length: int) -> np.ndarray:
         codes[start : start + 28] = arm
         codes[start + 38 : start + 66] = reverse_complement(arm)
     return codes
-
-
-@pytest.fixture(scope="module")
-def duplex_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the duplex model."""
-    folder = tmp_path_factory.mktemp("weights") / "duplex"
-    model = MODELS["duplex"].build(rngs=nnx.Rngs(3))
-    model.eval()
-    weights.save(folder, plain(nnx.state(model, (nnx.Param, nnx.BatchStat))), {"model": "duplex"})
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -254,4 +244,6 @@ def test_calls_are_hairpins_with_their_own_structure(
         assert structure[-1] == ")"
         assert float(energy) < 0
         near = genome[1][int(contig[1])][max(0, int(start) - 100) : int(end) + 100]
-        assert flags == ("near_N" if (near == 4).any() else ".")
+        simple = trinucleotide_entropy(codes, np.array([0]), np.array([len(codes)]))[0] < LOW_COMPLEXITY
+        words = [word for word, holds in (("low_complexity", simple), ("near_N", (near == 4).any())) if holds]
+        assert flags == (",".join(words) or ".")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.models import cnn_lstm, deepmir_image, deepmir_seq, deepmirgene, duplex, mirdnn, mire2e, mirtron_cnn
@@ -46,11 +48,11 @@ def load_model(name: str, folder: Path | None = None, *, precision: str = "float
     InputError
         If the weights are missing, damaged, or of another model.
     """
-    spec = find_model(name)
+    graph, shapes = _row(name, precision)
     folder = weights.find(name) if folder is None else folder
     tree = weights.restore(folder)
     try:
-        return filled(lambda rngs: spec.build(rngs=rngs, precision=precision), tree)
+        return graph, fill(shapes, tree)
     except ValueError as error:
         raise InputError(f"{folder}: not weights of {name}: {error}") from error
 
@@ -70,24 +72,71 @@ def filled(build: Callable[[Any], Any], tree: dict[str, Any]) -> tuple[Any, Any]
     ValueError
         If names or shapes differ.
     """
-    from flax import nnx
+    graph, shapes = _skeleton(build)
+    return graph, fill(shapes, tree)
 
-    model = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+
+def drawn(build: Callable[[Any], Any], draw: Callable[[str, tuple[int, ...]], np.ndarray]) -> tuple[Any, Any]:
+    """As `filled`, with weights by a rule: Flax's own are compiled one by one, for ten seconds where there are many.
+
+    Parameters
+    ----------
+    build : callable
+        ``flax.nnx.Rngs`` to module.
+    draw : callable
+        Path, such as ``['front']['bias'].value``, and shape of a parameter or batch statistic to its values.
+    """
+    graph, shapes = _skeleton(build)
+    return graph, _draw(shapes, draw)
+
+
+def untrained_model(name: str, *, precision: str = "float32", seed: int = 0) -> tuple[Any, Any]:
+    """As `load_model`, with random weights: for speed, which does not depend on them, and as a yardstick."""
+    graph, shapes = _row(name, precision)
+    random = np.random.default_rng(seed)
+
+    def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        if "scale" in path or "var" in path:
+            return np.ones(shape)
+        spread = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.1
+        return np.asarray(spread * random.standard_normal(shape))
+
+    return graph, _draw(shapes, draw)
+
+
+@functools.cache
+def _row(name: str, precision: str) -> tuple[Any, Any]:
+    """Those of a row of the table, kept: to trace a module takes Flax half a second and more."""
+    spec = find_model(name)
+    return _skeleton(lambda rngs: spec.build(rngs=rngs, precision=precision))
+
+
+class _Still(nnx.RngStream):
+    """One key for all, where only shapes are wanted: half of the time of a tracing goes into the counting of keys."""
+
+    def __call__(self) -> jax.Array:
+        return self.key[...]
+
+
+def _skeleton(build: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Graph of a module in eval mode, and a state that holds shapes instead of values."""
+
+    def abstract() -> Any:
+        rngs = nnx.Rngs(0)
+        rngs.default = _Still(0, tag="default")
+        return build(rngs)
+
+    model = nnx.eval_shape(abstract)
     model.eval()
     nnx.pop(model, nnx.RngState)  # dropout's keys: nothing draws random numbers here
-    graph, state = nnx.split(model)
-    return graph, fill(state, tree)
+    return nnx.split(model)
 
 
-def untrained_model(name: str, *, precision: str = "float32") -> tuple[Any, Any]:
-    """As `load_model`, with random weights: for speed, which does not depend on them, and as a yardstick."""
-    from flax import nnx
+def _draw(shapes: Any, draw: Callable[[str, tuple[int, ...]], np.ndarray]) -> Any:
+    def leaf(path: tuple[Any, ...], wanted: Any) -> np.ndarray:
+        return np.asarray(draw(jax.tree_util.keystr(path), wanted.shape), np.float32)
 
-    model = find_model(name).build(rngs=nnx.Rngs(0), precision=precision)
-    model.eval()
-    nnx.pop(model, nnx.RngState)
-    graph, state = nnx.split(model)
-    return graph, state
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def set_weights(module: Any, tree: dict[str, Any]) -> None:
@@ -98,14 +147,11 @@ def set_weights(module: Any, tree: dict[str, Any]) -> None:
     ValueError
         If names or shapes differ.
     """
-    from flax import nnx
-
     nnx.update(module, fill(nnx.state(module, (nnx.Param, nnx.BatchStat)), tree))
 
 
 def plain(state: Any) -> dict[str, Any]:
     """An NNX state as a nested dict of NumPy arrays with string keys, as checkpoints hold it."""
-    from flax import nnx
 
     def walk(tree: Any) -> Any:
         return {str(k): walk(v) for k, v in tree.items()} if isinstance(tree, dict) else np.asarray(tree)
@@ -121,7 +167,6 @@ def fill(state: Any, tree: dict[str, Any]) -> Any:
     ValueError
         If names or shapes differ.
     """
-    from flax import nnx
 
     def walk(wanted: Any, found: Any, path: str) -> Any:
         if not isinstance(wanted, dict):
