@@ -123,7 +123,7 @@ def _skeleton(build: Callable[[Any], Any]) -> tuple[Any, Any]:
 
     def abstract() -> Any:
         rngs = nnx.Rngs(0)
-        rngs.default = _Still(0, tag="default")
+        rngs.default = _Still(0, tag="default")  # type: ignore[attr-defined]
         return build(rngs)
 
     model = nnx.eval_shape(abstract)
