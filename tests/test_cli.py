@@ -670,7 +670,7 @@ def test_a_pipe_that_stalls_can_be_interrupted(tmp_path: Path, tiny_weights: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("kills", "bases"), [(3, 40_000), pytest.param(20, 150_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "bases"), [(3, 20_000), pytest.param(20, 150_000, marks=pytest.mark.slow)])
 def test_killed_and_resumed(tiny_weights: Path, kills: int, bases: int) -> None:
     script = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_resume.py"
     line = [sys.executable, script, "--weights", tiny_weights, "--kills", kills, "--bases", bases]

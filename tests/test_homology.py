@@ -36,13 +36,16 @@ def plain(hairpin: np.ndarray, precursors: list[np.ndarray]) -> tuple[float, int
                 best, taken = run, number
         return best, taken
 
+    def words(codes: np.ndarray) -> list[list[int]]:
+        return [codes[x : x + WORD].tolist() for x in range(len(codes) - WORD + 1)]
+
     found = (0.0, -1)
     for number, known in enumerate(precursors):
         chain, reached, diagonal, best = 0.0, 0, 0, 0.0
-        for p in range(len(hairpin) - WORD + 1):
-            for q in range(len(known) - WORD + 1):
-                same = (hairpin[p : p + WORD] == known[q : q + WORD]) & (hairpin[p : p + WORD] < 4)
-                if not same.all() or (p and q and hairpin[p - 1] == known[q - 1] < 4):
+        there = words(known)
+        for p, word in enumerate(words(hairpin)):
+            for q in range(len(there)):
+                if word != there[q] or max(word) > 3 or (p and q and hairpin[p - 1] == known[q - 1] < 4):
                     continue
 
                 def worths(pairs: list[tuple[int, int]], known: np.ndarray = known) -> list[float]:
