@@ -122,16 +122,27 @@ def save(
     for name, arrays in (beside or {}).items():
         np.savez(aside / name, **arrays)  # type: ignore[arg-type]
     (aside / SUMS).write_text(_sums(aside))
-    if folder.exists():
+    if present(folder):
         for card in folder.glob("*.md"):
             shutil.copy(card, aside)
-        old = folder.with_name(folder.name + ".old")
+        old = _old(folder)
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
         os.replace(aside, folder)
         shutil.rmtree(old)
     else:
         os.replace(aside, folder)
+
+
+def present(folder: Path) -> bool:
+    """Whether a checkpoint is there; one that a killed `save` had just put away comes back. For who writes it alone."""
+    if not folder.exists() and _old(folder).is_dir():
+        os.replace(_old(folder), folder)
+    return folder.is_dir()
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
 
 
 def _load(path: Path) -> Tree:

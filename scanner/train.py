@@ -127,7 +127,7 @@ def fit(
     # ------------------------------------------------------------------ resume
     folder.mkdir(parents=True, exist_ok=True)
     done, best = 0, -np.inf
-    if (folder / "state").is_dir():
+    if weights.present(folder / "state"):
         about = weights.describe(folder / "state")
         _check_same(about, recipe, examples, steps, folder)
         saved = weights.restore(folder / "state")
