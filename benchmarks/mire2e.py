@@ -26,7 +26,7 @@ from mirscan.genome import open_genome
 from mirscan.kernels.bases import decode
 from mirscan.kernels.windows import cut
 from mirscan.metrics import average_precision, max_f1, percentile
-from mirscan.models import MODELS, load_model, untrained_model
+from mirscan.models import MODELS, load_model
 from mirscan.train import runner
 from mirscan.types import Grid
 
@@ -65,7 +65,10 @@ def scorer(weights: Path | None, *, random: bool = False, precision: str | None 
     """Scores by the shipped weights, by those of a folder, or by random ones, in the precision of a scan."""
     precision = precision or best_precision(SPEC)
     if random:
-        graph, state = untrained_model(SPEC.name, precision=precision)
+        model = SPEC.build(rngs=nnx.Rngs(0), precision=precision)  # as a training would start it
+        model.eval()
+        nnx.pop(model, nnx.RngState)
+        graph, state = nnx.split(model)
     else:
         graph, state = load_model(SPEC.name, weights, precision=precision)
     return Scorer(SPEC, graph, state, rows=compiled_rows(SPEC, backend()))

@@ -91,7 +91,7 @@ def drawn(build: Callable[[Any], Any], draw: Callable[[str, tuple[int, ...]], np
 
 
 def untrained_model(name: str, *, precision: str = "float32", seed: int = 0) -> tuple[Any, Any]:
-    """As `load_model`, with random weights: for speed, which does not depend on them, and as a yardstick."""
+    """As `load_model`, with random weights: for speed, which does not depend on them, and for tests."""
     graph, shapes = _row(name, precision)
     random = np.random.default_rng(seed)
 
