@@ -86,14 +86,17 @@ def drawn(build: Callable[[Any], Any], draw: Callable[[str, tuple[int, ...]], np
     draw : callable
         Path, such as ``['front']['bias'].value``, and shape of a parameter or batch statistic to its values.
     """
+
+    def leaf(path: tuple[Any, ...], wanted: Any) -> np.ndarray:
+        return np.asarray(draw(jax.tree_util.keystr(path), wanted.shape), np.float32)
+
     graph, shapes = _skeleton(build)
-    return graph, _draw(shapes, draw)
+    return graph, jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def untrained_model(name: str, *, precision: str = "float32", seed: int = 0) -> tuple[Any, Any]:
     """As `load_model`, with random weights: for speed, which does not depend on them, and for tests."""
-    graph, shapes = _row(name, precision)
-    random = np.random.default_rng(seed)
+    spec, random = find_model(name), np.random.default_rng(seed)
 
     def draw(path: str, shape: tuple[int, ...]) -> np.ndarray:
         if "scale" in path or "var" in path:
@@ -101,12 +104,12 @@ def untrained_model(name: str, *, precision: str = "float32", seed: int = 0) -> 
         spread = 1 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.1
         return np.asarray(spread * random.standard_normal(shape))
 
-    return graph, _draw(shapes, draw)
+    return drawn(lambda rngs: spec.build(rngs=rngs, precision=precision), draw)
 
 
 @functools.cache
 def _row(name: str, precision: str) -> tuple[Any, Any]:
-    """Those of a row of the table, kept: to trace a module takes Flax half a second and more."""
+    """`_skeleton` of a row of the table, kept: to trace a module takes Flax half a second and more."""
     spec = find_model(name)
     return _skeleton(lambda rngs: spec.build(rngs=rngs, precision=precision))
 
@@ -130,13 +133,6 @@ def _skeleton(build: Callable[[Any], Any]) -> tuple[Any, Any]:
     model.eval()
     nnx.pop(model, nnx.RngState)  # dropout's keys: nothing draws random numbers here
     return nnx.split(model)
-
-
-def _draw(shapes: Any, draw: Callable[[str, tuple[int, ...]], np.ndarray]) -> Any:
-    def leaf(path: tuple[Any, ...], wanted: Any) -> np.ndarray:
-        return np.asarray(draw(jax.tree_util.keystr(path), wanted.shape), np.float32)
-
-    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def set_weights(module: Any, tree: dict[str, Any]) -> None:
