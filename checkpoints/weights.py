@@ -142,7 +142,8 @@ def present(folder: Path) -> bool:
 
 
 def _old(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
+    """Where the checkpoint that is being replaced waits: a name that no one gives to a copy of their own."""
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def _load(path: Path) -> Tree:
