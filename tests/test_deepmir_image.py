@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import module_of
 
-from mirscan.models import drawn
 from mirscan.models.deepmir_image import MODELS, Convolution2D, ResidualModule, encode, max_pool, neighbour_pool
 from mirscan.models.layers import Precision
 from mirscan.types import Molecules
@@ -58,8 +58,7 @@ def shaken(build, generator):
         values = generator.standard_normal(shape) * (1.4 / np.sqrt(np.prod(shape[:-1])) if len(shape) > 1 else 0.3)
         return np.abs(values) + 0.5 if "var" in path else values
 
-    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
-    return nnx.merge(graph, jax.device_put(state))
+    return module_of(build, draw)
 
 
 def small(name, generator, **options):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import module_of
 
 from mirscan.kernels.stems import pair_table
-from mirscan.models import drawn
 from mirscan.models.deepmirgene import LENGTH, MODELS, Abreast, Attention, Lstm, recur
 from mirscan.types import Molecules
 
@@ -62,8 +62,7 @@ def molecules(generator, rows=5, longest=100, width=None):
 
 def shaken(build, generator, spread=0.4):
     """A module in eval mode with every parameter random, so that no term can hide behind 0 or 1."""
-    graph, state = drawn(lambda rngs: build(rngs=rngs), lambda _, shape: spread * generator.standard_normal(shape))
-    return nnx.merge(graph, jax.device_put(state))
+    return module_of(build, lambda _, shape: spread * generator.standard_normal(shape))
 
 
 def value(parameter):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import module_of, outputs
 
 from mirscan.checkpoints import weights
-from mirscan.models import MODELS, drawn, find_model, load_model, plain, untrained_model
+from mirscan.models import MODELS, find_model, load_model, plain, untrained_model
 from mirscan.models.layers import Convolution, EncoderLayer, Front, Precision, Residual, average_pool, one_hot
 from mirscan.models.mire2e import MiRe2e, positional_features
 from mirscan.types import InputError
@@ -38,19 +39,13 @@ def shaken(build, generator):
         values = 0.3 * generator.standard_normal(shape)
         return np.abs(values) + 0.5 if "var" in path else values
 
-    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
-    return nnx.merge(graph, jax.device_put(state))
+    return module_of(build, draw)
 
 
-def stage(name, generator, **options):
+def stage_of(name, generator, **options):
     """A stage of a small cascade."""
     small = partial(MiRe2e, width=6, channels=8, dense=9, **options)
     return shaken(lambda rngs: getattr(small(rngs=rngs), name), generator)
-
-
-def outputs(module, *inputs):
-    """What the module makes of NumPy arrays, compiled as in a scan."""
-    return np.asarray(jax.jit(module)(*jax.device_put(inputs)))
 
 
 def batch_norm(norm, x):
@@ -176,7 +171,7 @@ def test_positional_features_are_the_papers():
 
 
 def test_structure_stage(generator):
-    module = stage("structure", generator, layers=2, blocks=1)
+    module = stage_of("structure", generator, layers=2, blocks=1)
     codes = codes_of(generator)
     x = convolution(module.front.convolution, batch_norm(module.front.norm, np.eye(4)[codes]))
     for block in module.blocks:
@@ -190,7 +185,7 @@ def test_structure_stage(generator):
 
 
 def test_energy_stage(generator):
-    module = stage("energy", generator, layers=1, blocks=1)
+    module = stage_of("energy", generator, layers=1, blocks=1)
     codes, structure = codes_of(generator), generator.uniform(-1, 1, (4, 100)).astype(np.float32)
     x = np.concatenate([np.eye(4)[codes], structure[..., None]], axis=-1)
     x = convolution(module.front.convolution, batch_norm(module.front.norm, x))
@@ -206,7 +201,7 @@ def test_energy_stage(generator):
 
 
 def test_classifier_stage(generator):
-    module = stage("classifier", generator, layers=1, blocks=2)
+    module = stage_of("classifier", generator, layers=1, blocks=2)
     codes, structure = codes_of(generator), generator.uniform(-1, 1, (4, 100)).astype(np.float32)
     energy = generator.uniform(0, 0.5, 4).astype(np.float32)
     x = np.concatenate([np.eye(4)[codes], structure[..., None]], axis=-1)

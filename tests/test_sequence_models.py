@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from networks import module_of, outputs
 
-from mirscan.models import cnn_lstm, deepmir_seq, drawn, mirdnn, mirtron_cnn
+from mirscan.models import cnn_lstm, deepmir_seq, mirdnn, mirtron_cnn
 from mirscan.models.layers import Precision
 from mirscan.types import Molecules
 
@@ -75,8 +76,7 @@ def random_module(build, generator):
             return np.abs(values) + 3
         return values / np.sqrt(np.prod(shape[:-1]) if len(shape) > 1 else 9)
 
-    graph, state = drawn(lambda rngs: build(rngs=rngs), draw)
-    return nnx.merge(graph, jax.device_put(state))
+    return module_of(build, draw)
 
 
 @functools.cache
@@ -91,11 +91,6 @@ def started(build):
     with jax.default_prng_impl("rbg"):  # whose programs compile faster still
         state = jax.jit(lambda: nnx.split(build(rngs=nnx.Rngs(0)), nnx.Param, ...)[1])()
     return {path: np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
-
-
-def outputs(module, *inputs):
-    """What the module makes of NumPy arrays, compiled as in a scan."""
-    return np.asarray(jax.jit(module)(*jax.device_put(inputs)))
 
 
 def as_numpy(parameter):
