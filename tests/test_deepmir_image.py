@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 from networks import module_of
 
-from mirscan.models.deepmir_image import MODELS, Convolution2D, ResidualModule, encode, max_pool, neighbour_pool
-from mirscan.models.layers import Precision
+from mirscan.models.deepmir_image import MODELS, Convolution2D, ResidualModule, encode, neighbour_pool
+from mirscan.models.layers import Precision, max_pool
 from mirscan.types import Molecules
 
 PARAMETERS = {

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
-from mirscan.models.layers import DType, Precision, first_bases, one_hot, product, second_share
+from mirscan.models.layers import DType, Precision, first_bases, max_pool, one_hot, product, second_share
 from mirscan.types import ModelSpec
 
 LENGTH = 164
@@ -61,7 +61,7 @@ class Halving(nnx.Module):
         weight = self.kernel[...][:, used[0] : used[-1] + 1].reshape(-1, FILTERS).astype(dtype)
         sums = product(jnp.concatenate(patches, axis=3).reshape(-1, len(weight)), weight, self.precision)
         y = nnx.relu(sums + self.bias[...].astype(dtype)).reshape(len(x), rows, columns, FILTERS)
-        return _largest(y) if self.pooled else y
+        return max_pool(jnp.pad(y, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))) if self.pooled else y
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
@@ -69,13 +69,6 @@ def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
     length = -(-size // stride)
     zeros = max(stride * (length - 1) + kernel - size, 0)
     return length, zeros // 2, zeros - zeros // 2
-
-
-def _largest(y: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:
-    """Largest of each 2 x 2 values, none of them below zero."""
-    y = jnp.pad(y, ((0, 0), (0, y.shape[1] % 2), (0, y.shape[2] % 2), (0, 0)))
-    y = jnp.maximum(y[:, ::2], y[:, 1::2])
-    return jnp.maximum(y[:, :, ::2], y[:, :, 1::2])
 
 
 class CNNLSTM(nnx.Module):

@@ -22,7 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from mirscan.kernels.images import hairpin_images
-from mirscan.models.layers import Precision, second_share
+from mirscan.models.layers import Precision, max_pool, second_share
 from mirscan.types import ModelSpec, Molecules
 
 ROWS, COLUMNS, COLOURS = 25, 100, 3
@@ -177,15 +177,6 @@ class Convolution2D(nnx.Module):
             x = jnp.concatenate([x[:, row : row + height] for row in range(width)], axis=-1)
             kernel = kernel.transpose(1, 0, 2, 3).reshape(1, width, -1, len(bias))
         return convolve(x, kernel, bias, self.edge, self.rectified, self.precision)
-
-
-def max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:
-    """Largest of each 2 x 2 pixels; an odd last row or column is dropped."""
-    high, wide = x.shape[1] // 2, x.shape[2] // 2
-    x = x[:, : 2 * high, : 2 * wide].reshape(len(x), high, 2, wide, 2, -1)
-    # of four slices, not along an axis: the gradient takes a third of the time
-    upper, lower = (jnp.maximum(x[:, :, row, :, 0], x[:, :, row, :, 1]) for row in range(2))
-    return jnp.maximum(upper, lower)
 
 
 def neighbour_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
