@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import decode, reverse_complement
+from mirscan.models import MODELS, plain
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "papers"
 
@@ -21,7 +25,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "papers"
 def papers() -> Iterator[SimpleNamespace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        yield SimpleNamespace(**{name: import_module(name) for name in ("data", "families", "releases")})
+        yield SimpleNamespace(**{name: import_module(name) for name in ("data", "families", "releases", "rerun")})
 
 
 def rna(generator: np.random.Generator, length: int) -> str:
@@ -162,6 +166,25 @@ def test_published_images(papers: SimpleNamespace, shared_data: Path) -> None:
     assert data.deepmir(shared_data, "nonhsa_modmirbase").counts() == (23142, 23414)
     with pytest.raises(ValueError, match="no DeepMir set 'absent'"):
         data.deepmir(shared_data, "absent")
+
+
+def test_averages_of_batch_norm_are_taken_anew(papers: SimpleNamespace) -> None:
+    name, random, rerun = "deepmir-resnet-1m-20ck", np.random.default_rng(0), papers.rerun
+    module = MODELS[name].build(rngs=nnx.Rngs(1))
+    tree = plain(nnx.state(module, (nnx.Param, nnx.BatchStat)))
+    images = random.integers(0, 255, (20, 25, 100, 3), dtype=np.uint8)
+    training = rerun.recipe_of(name, seed=0)
+    training = replace(training, recipe=replace(training.recipe, batch=10))
+    found = rerun.renewed(name, tree, rerun.Examples((images,), random.random(20) < 0.5), training)
+    for layer in ("first", "last"):
+        assert all(np.array_equal(tree[layer][part], found[layer][part]) for part in ("kernel", "bias"))
+    seen = np.asarray(module.first(jnp.asarray(images, jnp.float32) / 255))
+    norm = found["blocks"]["0"]["norms"]["0"]
+    np.testing.assert_allclose(norm["mean"], seen.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
+    order = np.random.default_rng(0).permutation(20).reshape(2, 10)
+    spreads = [seen[rows].var((0, 1, 2)) for rows in order]
+    np.testing.assert_allclose(norm["var"], np.mean(spreads, axis=0), rtol=1e-3)
+    assert np.abs(norm["mean"] - tree["blocks"]["0"]["norms"]["0"]["mean"]).max() > 0.01
 
 
 @pytest.mark.real

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from figures import figures
 from flax import nnx
 
 from mirscan.devices import best_precision
 from mirscan.learn import examples, learn, named
-from mirscan.models import MODELS, set_weights
+from mirscan.models import MODELS, plain, set_weights
 from mirscan.molecules import fold_once, molecules_of
 from mirscan.recipes import Published, published
 from mirscan.train import fit, runner
@@ -56,9 +57,31 @@ def trained(
     return learn(MODELS[name], *learned, training, home, log=lambda line: None, start=start)
 
 
-def scores_of(home: Path, training: Published) -> Path:
+def scores_of(home: Path, training: Published, renew: bool = False) -> Path:
     """Where the scores of a training are kept."""
-    return home / f"scores-{training.recipe.epochs}.npz"
+    return home / f"scores-{training.recipe.epochs}{'-renewed' if renew else ''}.npz"
+
+
+def renewed(name: str, tree: dict[str, Any], learned: Examples, training: Published) -> dict[str, Any]:
+    """The same weights, with the averages of batch norm taken anew: those of an epoch in which nothing is learned."""
+    module = MODELS[name].build(rngs=nnx.Rngs(0))
+    set_weights(module, tree)
+    module.train()
+    module.set_attributes(momentum=0.0)  # a batch leaves its own averages behind, and nothing of earlier ones
+    graph, *state = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+
+    @jax.jit
+    def averages(state: list[Any], inputs: tuple[np.ndarray, ...]) -> Any:
+        inner = nnx.merge(graph, *state)
+        inner(*inputs)
+        return nnx.state(inner, nnx.BatchStat)
+
+    batch = training.recipe.batch
+    order = np.random.default_rng(training.recipe.seed).permutation(len(learned.positive))
+    batches = order[: len(order) // batch * batch].reshape(-1, batch)
+    each = [averages(state, learned.take(rows).inputs) for rows in batches]
+    nnx.update(module, jax.tree.map(lambda *some: np.mean(some, axis=0), *each))
+    return plain(nnx.state(module, (nnx.Param, nnx.BatchStat)))
 
 
 def rerun(
@@ -68,16 +91,18 @@ def rerun(
     judged: Mapping[str, Examples],
     home: Path,
     start: dict[str, Any] | None = None,
+    renew: bool = False,
 ) -> dict[str, np.ndarray]:
     """Scores of every set that is judged by a model trained on ``learned``; kept in ``home``.
 
     Where a set has none yet, all are scored again, by the network that is kept there as well. A training of more epochs
-    goes on from one of fewer.
+    goes on from one of fewer. ``renew``: by the network as `renewed`, kept apart.
     """
-    kept = scores_of(home, training)
+    kept = scores_of(home, training, renew)
     if not kept.is_file() or not judged.keys() <= set(np.load(kept).files):
         spec, began = MODELS[name], time.time()
         tree = trained(name, training, learned, home, start)
+        tree = renewed(name, tree, learned, training) if renew else tree
         module = spec.build(rngs=nnx.Rngs(0))
         set_weights(module, tree)
         module.eval()
