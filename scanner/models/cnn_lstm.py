@@ -61,7 +61,10 @@ class Halving(nnx.Module):
         weight = self.kernel[...][:, used[0] : used[-1] + 1].reshape(-1, FILTERS).astype(dtype)
         sums = product(jnp.concatenate(patches, axis=3).reshape(-1, len(weight)), weight, self.precision)
         y = nnx.relu(sums + self.bias[...].astype(dtype)).reshape(len(x), rows, columns, FILTERS)
-        return max_pool(jnp.pad(y, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))) if self.pooled else y
+        if not self.pooled:
+            return y
+        # an odd last one meets a zero, which is no more than what a ReLU leaves
+        return max_pool(jnp.pad(y, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0))))
 
 
 def _same(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
