@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import os
-import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mirscan.files import SUMS, WEIGHTS, listed, replacing, save_arrays, save_tree, settle, write_file
 from mirscan.types import InputError
 
 HERE = Path(__file__).resolve().parent
-SUMS = "SHA256SUMS"
 CALIBRATION = "calibration.json"
 """Fitted to scores of the weights, so later than they: it is not in their sums and names them itself."""
 Tree = dict[str, Any]
@@ -45,24 +44,31 @@ def find(model: str) -> Path:
 
 def digest(folder: Path) -> str:
     """Sha256 (hex) over the list of a checkpoint's files and their sums."""
-    return hashlib.sha256(_sums(folder).encode()).hexdigest()
+    return hashlib.sha256(_sums(folder, listed(folder)).encode()).hexdigest()
 
 
 def verify(folder: Path) -> None:
     """Compare every file with the sums written when it was saved; Orbax itself loads flipped bits silently.
 
+    Files that are no part of a checkpoint do no harm: cards, the user's own notes, those of an operating system.
+
     Raises
     ------
     InputError
-        Naming the first file that is missing, changed or not on the list.
+        Naming the first file that is missing, changed, or part of a checkpoint and not on the list.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such checkpoint folder")
     if not (folder / SUMS).is_file():
         raise InputError(f"{folder}: not a checkpoint of mirscan ({SUMS} is missing)")
-    listed, found = (folder / SUMS).read_text(errors="replace"), _sums(folder)
-    if listed != found:
-        odd = sorted(set(listed.split("\n")) ^ set(found.split("\n")), key=lambda line: line[66:])
+    with contextlib.suppress(OSError):  # one that was killed on its way into place, if it can be written
+        settle(folder)
+    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    unlisted = {name for name in there if name != SUMS and WEIGHTS.files.fullmatch(name)}
+    text = (folder / SUMS).read_text(errors="replace")
+    found = _sums(folder, sorted({*listed(folder), *unlisted}))
+    if text != found:
+        odd = sorted(set(text.split("\n")) ^ set(found.split("\n")), key=lambda line: line[66:])
         path = folder / (odd[0][66:] if odd else SUMS)
         raise InputError(f"{path}: missing, or not what its sum in {SUMS} says; install the checkpoint again")
     row = next((row for row in registry().values() if HERE / row["folder"] == folder.resolve()), None)
@@ -90,7 +96,7 @@ def save(
     half: bool = False,
     beside: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> None:
-    """Write a checkpoint aside and rename it into place; an older one of the same name is replaced, but for its card.
+    """Write a checkpoint aside and move it into place; an older one there is replaced, and what else lies there stays.
 
     Parameters
     ----------
@@ -103,47 +109,24 @@ def save(
     beside : dict, optional
         Further arrays by the name of the ``.npz`` they go into.
     """
-    import orbax.checkpoint as ocp
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    folder = folder.absolute()
-    aside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
 
     def leaf(array: Any) -> np.ndarray:
         array = np.asarray(array)
         return array.astype(np.float16) if half and array.dtype == np.float32 else array
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(aside / "tree", _map(tree, leaf))
-    (aside / "tree" / "commit_success.txt").unlink(missing_ok=True)  # names the folder it was written in
-    (aside / "about.json").write_text(json.dumps(about, indent=1) + "\n")
-    for name, arrays in (beside or {}).items():
-        np.savez(aside / name, **arrays)  # type: ignore[arg-type]
-    (aside / SUMS).write_text(_sums(aside))
-    if present(folder):
-        for card in folder.glob("*.md"):
-            shutil.copy(card, aside)
-        old = _old(folder)
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-        os.replace(aside, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(aside, folder)
+    with replacing(folder) as aside:
+        save_tree(aside / "tree", _map(tree, leaf))
+        write_file(aside / "about.json", (json.dumps(about, indent=1) + "\n").encode())
+        for name, arrays in (beside or {}).items():
+            save_arrays(aside / name, dict(arrays), compressed=False)
+        names = sorted(path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file())
+        write_file(aside / SUMS, _sums(aside, names).encode())
 
 
 def present(folder: Path) -> bool:
-    """Whether a checkpoint is there; one that a killed `save` had just put away comes back. For who writes it alone."""
-    if not folder.exists() and _old(folder).is_dir():
-        os.replace(_old(folder), folder)
-    return folder.is_dir()
-
-
-def _old(folder: Path) -> Path:
-    """Where the checkpoint that is being replaced waits: a name that no one gives to a copy of their own."""
-    return folder.with_name(f".{folder.name}.replaced")
+    """Whether a checkpoint is there; a replacement that was killed on its way is completed. For who writes it alone."""
+    settle(folder)
+    return WEIGHTS.is_ours(folder)
 
 
 def _load(path: Path) -> Tree:
@@ -154,10 +137,10 @@ def _load(path: Path) -> Tree:
         return dict(checkpointer.restore(path.absolute()))
 
 
-def _sums(folder: Path) -> str:
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    listed = [n for n in names if n not in (SUMS, CALIBRATION) and not n.endswith(".md")]
-    return "".join(f"{hashlib.sha256((folder / n).read_bytes()).hexdigest()}  {n}\n" for n in listed)
+def _sums(folder: Path, names: Iterable[str]) -> str:
+    """The list of files and their sums, of those that are there."""
+    there = [name for name in names if (folder / name).is_file()]
+    return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in there)
 
 
 def _map(tree: Any, function: Any) -> Any:

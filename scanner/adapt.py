@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,13 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.copies import count_copies
 from mirscan.devices import configure
+from mirscan.files import WEIGHTS
 from mirscan.folding import NUMBA, over_tiles, turner_tables
 from mirscan.genome import Genome, open_genome
 from mirscan.hairpins import MARGIN, Hairpins, find_hairpins, in_order
 from mirscan.models import filled
 from mirscan.models.duplex import FOLDS, Findings, Judgement
+from mirscan.paths import Paths
 from mirscan.train import Recipe, findings_cross_entropy, fit, runner
 from mirscan.types import InputError
 from mirscan.work import BLOCK, fold_of
@@ -86,7 +87,7 @@ def adapt(
     Raises
     ------
     InputError
-        If the genome is too small, or the weights do not come with findings in precursors.
+        If the genome is too small, the weights do not come with findings in precursors, or the folder is not ours.
     """
     known = _remembered(source)
     total = sum(contig.length - contig.ambiguous for contig in genome.contigs)
@@ -99,7 +100,7 @@ def adapt(
     findings, folds = look(_findings(tree), genome, blocks, threads)
     contig, start, end = np.array(blocks).T
     megabases = np.bincount(fold_of(contig, start, start, FOLDS), end - start, minlength=FOLDS) / 1e6
-    found = refit(tree, known, findings, folds, megabases, folder.with_name(folder.name + ".learning"), seed, log)
+    found = refit(tree, known, findings, folds, megabases, seed, log)
     adapted = {"findings": tree, "judgements": {str(fold): each for fold, each in enumerate(found.judgements)}}
     about = {"model": ADAPTED, "seed": seed, "before": found.before, "after": found.after, "used": found.used}
     weights.save(folder, adapted, about | _inputs(genome, source), half=True)
@@ -122,16 +123,15 @@ def adapt_file(
     InputError
         If the genome cannot be read, or the folder holds something else.
     """
-    if folder.exists() and _described(folder).get("model") != ADAPTED:
+    source = source or weights.find(MODEL)
+    paths = Paths().reads("the genome", genome).reads_folder("--weights", source, WEIGHTS)
+    paths.makes("--output", folder, WEIGHTS).look()
+    if weights.present(folder) and _described(folder).get("model") != ADAPTED:
         raise InputError(f"{folder}: exists and holds no adapted weights; choose another folder")
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
-    spool = folder.with_name(folder.name + ".spool")
-    try:
-        with open_genome(genome, spool=spool) as opened:
-            return adapt(opened, source or weights.find(MODEL), folder, threads=cores, seed=seed, log=log)
-    finally:
-        shutil.rmtree(spool, ignore_errors=True)
+    with open_genome(genome, spool=folder) as opened:
+        return adapt(opened, source, folder, threads=cores, seed=seed, log=log)
 
 
 def refit(
@@ -140,7 +140,6 @@ def refit(
     findings: np.ndarray,
     folds: np.ndarray,
     megabases: Sequence[float] | np.ndarray,
-    aside: Path,
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
 ) -> Refit:
@@ -155,18 +154,14 @@ def refit(
     folds : (H,) uint8
     megabases : sequence of float
         Sequence of each fold.
-    aside : Path
-        Folder to work in; removed.
     """
     shipped = last_layers(tree)
     kept = np.arange(len(known)) % CHECKED == 0
     judgements, shares = [], []
     for fold in range(FOLDS):
-        shutil.rmtree(aside, ignore_errors=True)
-        judgements.append(learn(shipped, known[~kept], findings[folds != fold], aside, seed + fold))
+        judgements.append(learn(shipped, known[~kept], findings[folds != fold], seed + fold))
         own = findings[folds == fold]
         shares.append([share_above(each, known[kept], own, megabases[fold]) for each in (shipped, judgements[-1])])
-    shutil.rmtree(aside, ignore_errors=True)
     before, after = np.mean(shares, axis=0).tolist()
     used = bool((np.diff(shares, axis=1) > 0).all())
     log(f"precursors above {RATES} hairpins a megabase: {before:.3f} of them, adapted {after:.3f}")
@@ -193,7 +188,7 @@ def last_layers(tree: dict[str, Any]) -> dict[str, Any]:
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
     """Whether a folder holds weights that were adapted to this genome from this source."""
-    about = _described(folder)
+    about = _described(folder) if weights.present(folder) else {}
     return all(about.get(key) == value for key, value in _inputs(genome, source).items())
 
 
@@ -229,9 +224,7 @@ def look(
     return np.concatenate(findings), np.concatenate(folds)
 
 
-def learn(
-    shipped: dict[str, Any], known: np.ndarray, background: np.ndarray, folder: Path, seed: int
-) -> dict[str, Any]:
+def learn(shipped: dict[str, Any], known: np.ndarray, background: np.ndarray, seed: int) -> dict[str, Any]:
     """Last layers fitted to tell precursors from a background, beginning from the shipped ones; a plain tree."""
     module = nnx.merge(*_judgement(shipped))
     data = {"findings": np.concatenate([known, background])}
@@ -240,7 +233,7 @@ def learn(
         batch=256, epochs=4, learning_rate=3e-4, warmup=100, weight_decay=0.0, positive_share=0.3, epoch_size=DRAWS,
         seed=seed,
     )  # fmt: skip
-    return fit(module, findings_cross_entropy, data, recipe, folder, log=lambda line: None)
+    return fit(module, findings_cross_entropy, data, recipe, None, log=lambda line: None)
 
 
 def share_above(judgement: dict[str, Any], known: np.ndarray, background: np.ndarray, megabases: float) -> float:

@@ -15,11 +15,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirscan.parts import PartQueue, Slot, most_wanting, slots
-from mirscan.runs import Run, Worker, checked
-from mirscan.store import remove_store
+from mirscan.runs import Run, Worker, checked, look_at_all
+from mirscan.store import empty_store
 from mirscan.types import IncompleteError, InputError, ModelError, Stop, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class _Task(NamedTuple):
 def scan_batch(
     runs: Sequence[tuple[str, Options]],
     *,
+    manifest: Path | None = None,
     address: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -81,6 +83,8 @@ def scan_batch(
     ----------
     runs : sequence of (str, Options)
         Genomes and what is wanted of each; the cluster must see genomes, weights and stores at the same places.
+    manifest : Path, optional
+        The table that they stand in, which no output may replace.
     address : str, optional
         Of the cluster; by default ``$RAY_ADDRESS``, else a Ray of this machine alone is started.
     workers : int, optional
@@ -113,9 +117,10 @@ def scan_batch(
             raise UsageError(f"--{name} {value:g}: must be above 0")
     began, stop = time.time(), stop or Stop()
     mine = [checked(genome, options) for genome, options in runs]
+    look_at_all(mine, manifest)
     for run in mine:
         if run.options.fresh:
-            remove_store(run.url)
+            empty_store(run.url)
 
     with stop.patiently(), _cluster(address) as ray:
         pool = _Pool(ray, mine, worker, workers, threads, attempts, timeout)

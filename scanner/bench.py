@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from mirscan.checkpoints.weights import registry
 from mirscan.devices import configure, local_devices
+from mirscan.files import scratch, write_file
 from mirscan.subjects import Setting, Subject
 from mirscan.yardsticks import Task, copying, machine, matrix_product, peak_memory, rna_fold
 
@@ -44,12 +45,12 @@ def bench(
     alone = [[device] for device in (chosen[:1] if on_cpu else chosen)]  # the cores of a CPU are alike
     places = [*alone, chosen] if len(chosen) > 1 else alone
     models = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         for text in settings or registry():
             setting = Setting.parse(text, precision)
             runs = []
             for place in places:
-                subject = Subject(setting, place, 1 if on_cpu and place != chosen else cores, Path(folder))
+                subject = Subject(setting, place, 1 if on_cpu and place != chosen else cores, folder)
                 with contextlib.closing(subject.genome):
                     runs.append(_measure(subject, rounds))
             models.append({
@@ -78,9 +79,9 @@ def compare(
     """
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         both = {
-            number: Subject(Setting.parse(text, precision), local_devices(devices), cores, Path(folder))
+            number: Subject(Setting.parse(text, precision), local_devices(devices), cores, folder)
             for number, text in enumerate((first, second))
         }
         with contextlib.closing(both[0].genome), contextlib.closing(both[1].genome):
@@ -91,6 +92,11 @@ def compare(
         **machine(), "date": time.strftime("%Y-%m-%d"), "rounds": rounds, "compared": [first, second],
         "megabases_per_second": rates, "ratio": rates[0] / rates[1], "spread": [min(ratios), max(ratios)],
     }  # fmt: skip
+
+
+def keep(result: dict[str, Any], path: Path) -> None:
+    """Write the figures of `bench` or `compare` as JSON."""
+    write_file(path, (json.dumps(result, indent=1) + "\n").encode())
 
 
 def _measure(subject: Subject, rounds: int) -> dict[str, Any]:

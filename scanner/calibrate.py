@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mirscan.checkpoints.weights import CALIBRATION
-from mirscan.formats.atomic import AtomicFile
+from mirscan.files import AtomicFile
 from mirscan.types import Call, InputError, UsageError
 
 FITTED_PER_MB = 1000

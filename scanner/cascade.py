@@ -12,10 +12,12 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.devices import best_precision
 from mirscan.examples import PRECURSOR, Sources, draw_examples, read_corpus
+from mirscan.files import TRAINING, WEIGHTS, claim, save_array
 from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import decode
 from mirscan.metrics import average_precision, max_f1
 from mirscan.models import fill, find_model, load_model, plain, set_weights
+from mirscan.paths import Paths
 from mirscan.train import Batch, Recipe, fit, focal_loss, guided_error, runner, squared_error
 from mirscan.types import InputError
 
@@ -62,9 +64,16 @@ def train_stage(
     Raises
     ------
     InputError
-        If an earlier stage has not been trained, or the weights to start from are not the model's.
+        If an earlier stage has not been trained, the weights to start from are not the model's, or the folder is not
+        ours.
     """
     recipe = recipe or RECIPES[stage]
+    paths = Paths().reads("--precursors", sources.precursors).reads("--pseudo", sources.pseudo)
+    for genome, known in sources.genomes:
+        paths.reads("--genome", genome).reads("known hairpins", known)
+    paths.reads_folder("--start", start, WEIGHTS).makes("--output", out, TRAINING)
+    paths.makes("the stage", out / stage, TRAINING).look()
+    claim(out, TRAINING)
     before = STAGES[: STAGES.index(stage)]
     for earlier in before:
         if not (out / earlier / "best").is_dir():
@@ -97,6 +106,7 @@ def train_stage(
 def assemble(name: str, out: Path, about: dict[str, Any], *, half: bool = True) -> Path:
     """Join the best weights of the three stages into one checkpoint, ``out/weights``, as float16 unless told."""
     model = find_model(name).build(rngs=nnx.Rngs(0))
+    Paths().makes("--output", out, TRAINING).makes("its weights", out / "weights", WEIGHTS).look()
     for stage in STAGES:
         _put(getattr(model, stage), out / stage / "best")
         about = about | {stage: weights.describe(out / stage / "best")}
@@ -206,8 +216,7 @@ def _folded(sources: Sources, out: Path, background: int, processes: int, log: C
     """Windows with ViennaRNA's structure and energy (37 degrees), made once and kept."""
     path = out / "folded.npz"
     if not path.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        corpus = read_corpus(sources, out / "spool")
+        corpus = read_corpus(sources, out)
         wanted = {"train": background, "validation": background // 16, "test": background // 16}
         examples = draw_examples(corpus, copies=1, background=wanted)
         log(f"folding {len(examples)} windows with ViennaRNA")
@@ -268,7 +277,7 @@ def _classifier_data(
 ) -> Any:
     path = out / "classes.npz"
     if not path.is_file():
-        corpus = read_corpus(sources, out / "spool")
+        corpus = read_corpus(sources, out)
         wanted = {"train": negatives, "validation": negatives // 8}
         examples = draw_examples(corpus, copies=copies, background=wanted, seed=1)
         examples = examples.take(examples.part < 2)
@@ -306,9 +315,7 @@ def predicted_structure(model: Any, codes: np.ndarray, path: Path, log: Callable
         log(f"predicting structures: {len(done)} of {len(codes)}")
         rows = predict({"codes": codes[len(done) : len(done) + block]}).astype(np.float16)
         done = np.concatenate([done, rows])
-        aside = path.with_suffix(".part.npy")
-        np.save(aside, done)
-        aside.replace(path)
+        save_array(path, done)
     return done.astype(np.float32)
 
 

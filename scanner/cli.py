@@ -113,7 +113,8 @@ def genome(
     _check_words(soft_mask, ambiguous, precision, folder)
     _one_of("hairpins", hairpins, (None, "numba", "jax"))
     from mirscan.options import Options
-    from mirscan.run import run_file, scan_genome, scan_shard
+    from mirscan.paths import run_file
+    from mirscan.run import scan_genome, scan_shard
 
     options = Options(
         output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
@@ -249,8 +250,8 @@ def batch(
     )  # fmt: skip
     with _stoppable() as stop, _progress() as report:
         records = scan_batch(
-            runs_of(fasta, manifest, options), address=address, workers=workers, threads=threads, attempts=attempts,
-            timeout=timeout, report=report, stop=stop,
+            runs_of(fasta, manifest, options), manifest=manifest, address=address, workers=workers, threads=threads,
+            attempts=attempts, timeout=timeout, report=report, stop=stop,
         )  # fmt: skip
     for record in records:
         log.info("%s: %s windows scored, %s calls", record["outputs"][0], f"{record['scored']:,}", record["calls"])
@@ -372,13 +373,10 @@ def evaluate(
     from mirscan.judge import judge, table
 
     _one_of("by", by, ("score", "homology", "annotation"))
-    figures = judge(calls, truth, megabases, by, split)
+    figures = judge(calls, truth, megabases, by, split, curve)
     for line in table(figures):
         typer.echo(line)
     typer.echo(f"antisense of a known hairpin among the best 5 calls a megabase: {figures['all'].antisense}", err=True)
-    if curve:
-        rows = ("\t".join(f"{value:.6g}" for value in row) for row in figures["all"].curve)
-        curve.write_text("\n".join(["score\tprecision\trecall", *rows]) + "\n")
 
 
 @app.command()
@@ -512,19 +510,19 @@ def bench(
     _one_of("precision", precision, (None, "float32", "bfloat16"))
     if rounds is not None and rounds < 1:
         raise UsageError(f"--rounds {rounds}: must be at least 1")
-    import json
-
     from mirscan.bench import bench as measure
     from mirscan.bench import compare as measure_both
-    from mirscan.bench import table
+    from mirscan.bench import keep, table
+    from mirscan.paths import Paths
 
+    Paths().writes("--json", json_file).look()
     if compare:
         result = measure_both(*compare, rounds=rounds or 7, threads=threads, devices=devices, precision=precision)
     else:
         result = measure(model or (), rounds=rounds or 3, threads=threads, devices=devices, precision=precision)
     typer.echo(table(result))
     if json_file:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
+        keep(result, json_file)
 
 
 @app.command()

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mirscan.finish import run_file
+from mirscan.files import DEMO, WEIGHTS, claim, write_file
 from mirscan.metrics import percentile
 from mirscan.options import Options
+from mirscan.paths import Paths, run_file
 from mirscan.run import scan_genome
 from mirscan.scan import Progress
 from mirscan.store import ScoreStore
@@ -112,7 +113,7 @@ def demonstrate(
     Raises
     ------
     InputError
-        If the folder cannot be written, or no weights are there.
+        If the folder holds other things than a demo or cannot be written, or no weights are there.
     """
     genome, planted = example_genome()
     fasta, truth = out / "demo.fa", out / "demo.truth.gff3"
@@ -121,10 +122,11 @@ def demonstrate(
         output=output, bed=out / "demo.bed", gff3=out / "demo.gff3", fasta=out / "demo.calls.fa",
         per_strand=True, model=model, weights=weights, calls_per_mb=CALLS_PER_MB,
     )  # fmt: skip
+    Paths().makes("--out", out, DEMO).reads_folder("--weights", weights, WEIGHTS).look()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        fasta.write_text("".join(f">{name}\n{_lines(sequence)}" for name, sequence in genome.items()))
-        truth.write_text("##gff-version 3\n" + "".join(map(_feature, planted)))
+        claim(out, DEMO)
+        write_file(fasta, "".join(f">{name}\n{_lines(sequence)}" for name, sequence in genome.items()).encode())
+        write_file(truth, ("##gff-version 3\n" + "".join(map(_feature, planted))).encode())
     except OSError as error:
         raise InputError(f"{out}: {error.strerror}; give another folder with --out") from error
 
@@ -132,7 +134,7 @@ def demonstrate(
 
     calls = read_places(out / "demo.bed")
     found = compare(ScoreStore.open(f"{output}.store"), planted, calls)
-    files = [fasta, truth, *map(Path, record["outputs"]), out / "demo.bed", out / "demo.gff3", out / "demo.calls.fa"]
+    written = [fasta, truth, *map(Path, record["outputs"]), out / "demo.bed", out / "demo.gff3", out / "demo.calls.fa"]
     return "\n".join(
         [
             f"{len(planted)} precursors of miRBase 22 stand in {sum(CONTIGS.values()):,} bases of random sequence; "
@@ -142,7 +144,7 @@ def demonstrate(
             "",
             *_verdict(found, calls),
             "",
-            *_directions(out, [*files, run_file(output)], found),
+            *_directions(out, [*written, run_file(output)], found),
         ]
     )
 

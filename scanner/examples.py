@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mirscan.files import save_arrays
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS, CODE, reverse_complement
 from mirscan.types import InputError
@@ -280,11 +281,9 @@ class Examples:
         return Examples(self.codes[rows], self.label[rows], self.part[rows], self.source[rows])
 
     def save(self, path: Path, **more: np.ndarray) -> None:
-        """Write the arrays, and others with as many rows, to one compressed file (aside, then renamed)."""
-        aside = path.with_name(path.name + ".part.npz")
+        """Write the arrays, and others with as many rows, to one compressed file."""
         arrays = {"codes": self.codes, "label": self.label, "part": self.part, "source": self.source}
-        np.savez_compressed(aside, **(arrays | more))  # type: ignore[arg-type]
-        aside.replace(path)
+        save_arrays(path, arrays | more)
 
 
 @dataclass(frozen=True)

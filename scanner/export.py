@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mirscan.formats.bed import BedGraphWriter, BedWriter
-from mirscan.formats.bigwig import BigWigWriter
+from mirscan.formats.bigwig import BigWigWriter, check_bigwig
+from mirscan.formats.intervals import SortedIntervals
 from mirscan.store import ScoreStore
 from mirscan.types import IncompleteError, InputError, UsageError
 
@@ -84,34 +85,21 @@ def track_files(output: str | os.PathLike[str], per_strand: bool = False) -> tup
     return (path, path.with_name(f"{stem}.plus{ending}"), path.with_name(f"{stem}.minus{ending}"))
 
 
-def check_outputs(outputs: Sequence[str | os.PathLike[str]], inputs: Sequence[str | os.PathLike[str]] = ()) -> None:
-    """Make sure, before anything is computed, that every output can be written and destroys no input.
-
-    Parameters
-    ----------
-    outputs : sequence of path
-        All files of the run.
-    inputs : sequence of path
-        Files that are read; ``-`` (standard input) is none.
+def check_format(path: Path, contigs: Sequence[tuple[str, int]]) -> None:
+    """Make sure, before anything is computed, that a track's format can hold the contigs.
 
     Raises
     ------
     InputError
-        If a folder is absent or not writable, an output is a folder, or two names mean the same file.
+        Naming the file and the contig.
     """
-    taken = {os.path.realpath(name): "the input" for name in inputs if os.fspath(name) != "-"}
-    for output in outputs:
-        path = Path(output)
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; give the name of a file in it")
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-        if not os.access(path.parent, os.W_OK | os.X_OK):
-            raise InputError(f"{path}: the folder {path.parent} is not writable; choose another")
-        real = os.path.realpath(path)
-        if real in taken:
-            raise InputError(f"{path} is also {taken[real]}; give every file a name of its own")
-        taken[real] = "another output"
+    try:
+        if _suffix(path) in (".bw", ".bigwig"):
+            check_bigwig(contigs)
+        else:
+            SortedIntervals(contigs)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _suffix(path: Path) -> str:

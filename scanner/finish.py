@@ -9,12 +9,14 @@ from pathlib import Path
 from mirscan.calibrate import Calibration, find_calibration, known_per_megabase
 from mirscan.call import call
 from mirscan.checkpoints import weights
-from mirscan.export import check_outputs, export, track_files
+from mirscan.export import check_format, export, track_files
+from mirscan.files import STORE, WEIGHTS
 from mirscan.folding import ViennaFolder
 from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model
 from mirscan.options import Options, check_choice
+from mirscan.paths import Paths
 from mirscan.pick import pick
 from mirscan.store import ScoreStore
 from mirscan.types import Call, Contig, InputError, UsageError
@@ -65,8 +67,9 @@ def merge(url: str, options: Options, genome: Path | None = None) -> list[Path]:
         raise UsageError("--fasta: sequences are in the genome; give it with --genome")
     calibration = calibration_of(store.plan.model, store.plan.weights_digest, options)
     calls = outputs_of(options)
-    inputs = [str(path) for path in (genome,) if path]
-    check_outputs([*track_files(options.output, options.per_strand), *calls], inputs=inputs)
+    paths = Paths().reads_folder("the store", url if "://" not in url else None, STORE).reads("--genome", genome)
+    add_outputs(paths.reads_folder("--weights", options.weights, WEIGHTS), options).look()
+    check_contigs(store.plan.contigs, options)
     store.finish()
     if genome is None or not calls:
         return [*write_results(store, None, options, calibration)[0], *calls]
@@ -82,7 +85,7 @@ def open_scanned(genome: Path | str, store: ScoreStore, output: Path) -> Genome:
     InputError
         If it is another one.
     """
-    opened = open_genome(genome, spool=Path(f"{output}.spool"), soft_mask=store.plan.soft_mask)
+    opened = open_genome(genome, spool=output.parent, soft_mask=store.plan.soft_mask)
     if opened.digest != store.plan.genome_digest:
         opened.close()
         raise InputError(f"{genome}: not the genome of {store.url}, which was {store.plan.genome}")
@@ -148,12 +151,31 @@ def write_calls(
         fasta.write_fasta(fasta_path, calls)
 
 
+def add_outputs(paths: Paths, options: Options, role: str = "") -> Paths:
+    """Tell which tracks and calls a command writes; ``role`` says for which of many genomes."""
+    if options.output is not None:
+        main, *strands = track_files(options.output, options.per_strand)
+        paths.writes(f"--output{role}", main)
+        for path in strands:
+            paths.writes_beside(f"--per-strand{role}", path, main, track=True)
+    for name in ("bed", "gff3", "fasta"):
+        paths.writes(f"--{name}{role}", getattr(options, name))
+    return paths
+
+
+def check_contigs(contigs: Sequence[Contig], options: Options) -> None:
+    """Refuse, before anything is computed, tracks whose format cannot hold these contigs.
+
+    Raises
+    ------
+    InputError
+        Naming the file and the contig.
+    """
+    if options.output is not None:
+        for path in track_files(options.output, options.per_strand):
+            check_format(path, [(contig.name, contig.length) for contig in contigs])
+
+
 def outputs_of(options: Options) -> list[Path]:
     """The files that calls go into."""
     return [path for path in (options.bed, options.gff3, options.fasta) if path]
-
-
-def run_file(output: Path) -> Path:
-    """Where the record of a run goes: ``scores.run.json`` beside ``scores.bw``."""
-    stem = output.name.removesuffix(".gz")
-    return output.with_name(stem.rsplit(".", 1)[0] + ".run.json")

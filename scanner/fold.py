@@ -16,16 +16,17 @@ import numpy as np
 
 from mirscan.engines import EngineName, choose_engine
 from mirscan.export import SUFFIXES as TRACKS
-from mirscan.export import check_outputs, track_files
+from mirscan.export import track_files
+from mirscan.files import Publication
 from mirscan.folding import NUMBA, Engine, turner_tables
 from mirscan.formats import bed, gff3
-from mirscan.formats.atomic import Publication
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.genome import Genome, open_genome
 from mirscan.hairpins import MARGIN, SPAN
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, trace_hairpins
 from mirscan.kernels.tracks import lay_over
+from mirscan.paths import Paths
 from mirscan.proposals import propose
 from mirscan.select import select_segments
 from mirscan.types import STRANDS, Grid, Hairpin, InputError, UsageError
@@ -108,7 +109,7 @@ def fold_genome(
     files = _checked(genome, output, span, per_strand, regions_file, min_contig, threads)
     threads = threads or len(os.sched_getaffinity(0))
     log.info("reading %s", genome)
-    with open_genome(genome, spool=Path(f"{output}.spool")) as opened:
+    with open_genome(genome, spool=Path(output).parent) as opened:
         segments = select_segments(
             opened.contigs,
             Grid(1, 1),
@@ -339,7 +340,10 @@ def _checked(
         files = (path,)
     if str(genome) != "-" and not Path(genome).is_file():
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
-    check_outputs(files, inputs=[str(name) for name in (genome, regions_file) if name])
+    paths = Paths().reads("the genome", genome).reads("--regions-file", regions_file).writes("--output", files[0])
+    for strand in files[1:]:
+        paths.writes_beside("--per-strand", strand, files[0], track=True)
+    paths.look()
     return files
 
 

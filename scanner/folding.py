@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from mirscan.files import scratch
 from mirscan.kernels.bases import ABSENT, encode
 from mirscan.kernels.hairpins import INF, MAX_SPAN, Scan, Tables, dot_brackets, scan_hairpins, trace_hairpins
 
@@ -253,13 +251,9 @@ def _parameters() -> dict[str, list[str]]:
     import RNA
 
     RNA.params_load_RNA_Turner2004()
-    handle, path = tempfile.mkstemp(suffix=".par")
-    os.close(handle)
-    try:
-        RNA.params_save(path)
-        text = Path(path).read_text()
-    finally:
-        os.unlink(path)
+    with scratch() as folder:
+        RNA.params_save(str(folder / "turner.par"))
+        text = (folder / "turner.par").read_text()
     text = re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
     sections = (block.partition("\n") for block in re.split(r"^# ", text, flags=re.MULTILINE)[1:])
     return {name.strip(): body.split() for name, _, body in sections}

@@ -9,7 +9,6 @@ import logging
 import os
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import numpy as np
 
 from mirscan.contigs import Census, Records, SoftMask, take_census
 from mirscan.fasta import BLOCK, FastaReader, Layout, inflate
+from mirscan.files import AtomicFile
 from mirscan.kernels.bases import CODE, MASKED_CODE, encode
 from mirscan.spool import Spool
 from mirscan.twobit import TwoBitReader, is_twobit
@@ -101,7 +101,7 @@ def open_genome(
     path : str or pathlib.Path
         The file; ``-`` is standard input.
     spool : pathlib.Path
-        Folder that has room for the unpacked bases, made only when it is needed.
+        Folder whose disk has room for the unpacked bases; where it is absent, the nearest one above it.
     soft_mask : {"scan", "skip"}
         ``skip`` makes lower-case bases ``ABSENT``.
     log : callable
@@ -222,18 +222,11 @@ def _write_index(
         for number, (length, layout) in enumerate(zip(lengths, layouts, strict=True))
         if length
     )
-    descriptor, temporary = tempfile.mkstemp(prefix=target.stem, suffix=".tmp", dir=cache)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.writelines(rows)
-            file.flush()
-            os.fsync(file.fileno())
+    with AtomicFile(target) as file:
+        file.write("".join(rows).encode("ascii"))
+        file.file.flush()
         # Dated after the file itself, or pyfaidx takes it for stale when that one's clock was ahead.
-        os.utime(temporary, ns=(signature[1] + _MINUTE, signature[1] + _MINUTE))
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        os.utime(file.file.fileno(), ns=(signature[1] + _MINUTE, signature[1] + _MINUTE))
     return target
 
 

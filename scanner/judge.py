@@ -9,7 +9,9 @@ import numpy as np
 
 from mirscan.evaluate import Figures, Places, evaluate_calls
 from mirscan.examples import Locus, read_loci
+from mirscan.files import STORE, write_file
 from mirscan.models import find_model
+from mirscan.paths import Paths
 from mirscan.pick import ranking
 from mirscan.store import ScoreStore
 from mirscan.types import InputError, Plan, UsageError
@@ -19,7 +21,12 @@ WINDOWS_PER_MB = 5000
 
 
 def judge(
-    calls: str, truth: Path, megabases: float | None = None, by: str = "score", split: str | None = None
+    calls: str,
+    truth: Path,
+    megabases: float | None = None,
+    by: str = "score",
+    split: str | None = None,
+    curve: Path | None = None,
 ) -> dict[str, Figures]:
     """Figures for every contig that has a known hairpin, for every kind of hairpin, and for ``all`` together.
 
@@ -36,6 +43,8 @@ def judge(
         What ranks the hairpins of a store: ``score``, ``homology`` or ``annotation`` (both combined).
     split : str, optional
         An attribute of the known hairpins: figures for each of its values too, calls that find the others set aside.
+    curve : Path, optional
+        Where to write the precision-recall curve of all of them (TSV).
 
     Raises
     ------
@@ -45,6 +54,11 @@ def judge(
     UsageError
         If the calls have no such rank.
     """
+    paths = Paths().reads("the truth", truth).writes("--curve", curve)
+    if Path(calls).is_dir():
+        paths.reads_folder("the store", calls, STORE).look()
+    else:
+        paths.reads("the calls", calls if "://" not in calls else None).look()
     loci = read_loci(truth)
     if Path(calls).is_file():
         if by != "score":
@@ -84,7 +98,11 @@ def judge(
         for kind in np.unique(kinds[kinds != ""]):
             one, others = known.take(kinds == kind), known.take(kinds != kind)
             figures[f"{split}={kind}"] = evaluate_calls(rows, scores, one, megabases, others)
-    return figures | {"all": evaluate_calls(rows, scores, known, megabases)}
+    figures["all"] = evaluate_calls(rows, scores, known, megabases)
+    if curve is not None:
+        points = ("\t".join(f"{value:.6g}" for value in row) for row in figures["all"].curve)
+        write_file(curve, ("\n".join(["score\tprecision\trecall", *points]) + "\n").encode())
+    return figures
 
 
 def _scanned(plan: Plan, locus: Locus, numbers: dict[str, int]) -> bool:

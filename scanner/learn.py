@@ -17,10 +17,12 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.devices import best_precision, configure
+from mirscan.files import TRAINING, WEIGHTS, claim
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.metrics import average_precision
 from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.molecules import LONGEST, fold_once, molecules_of
+from mirscan.paths import Paths
 from mirscan.recipes import Published, published
 from mirscan.train import LONG, SHORT, Batch, fit
 from mirscan.types import InputError, ModelSpec, UsageError
@@ -164,7 +166,8 @@ def train_file(
     Raises
     ------
     InputError
-        If the table cannot be used (see `read_labelled`), or the weights to start from are not the model's.
+        If the table cannot be used (see `read_labelled`), the weights to start from are not the model's, or the folder
+        is not ours.
     UsageError
         If the model does not learn from a table, or the folder holds another training.
     """
@@ -172,10 +175,13 @@ def train_file(
     training = published(name)
     changes: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     training = replace(training, recipe=replace(training.recipe, **changes))
+    paths = Paths().reads("--data", table).reads_folder("--start", start, WEIGHTS)
+    paths.makes("--output", output, TRAINING).makes("its weights", output / "weights", WEIGHTS).look()
     configure(threads)
     labelled = read_labelled(table)
     begin = None if start is None else plain(load_model(name, start)[1])  # refuses weights of another model
     cores = threads or len(os.sched_getaffinity(0))
+    claim(output, TRAINING)
     if "fold" in spec.needs:
         molecules = fold_once(labelled.texts, output / f"{folder}.npz", folder, cores)
     else:

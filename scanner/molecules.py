@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mirscan.fasta import BLOCK, FastaReader, inflate
+from mirscan.files import save_arrays
 from mirscan.folding import HairpinFolder, ViennaFolder, fold_stem_loops, over_tiles
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS, CODE
 from mirscan.kernels.stems import pair_table
@@ -127,11 +128,8 @@ def fold_once(texts: Sequence[str], path: Path, folder: str = "viennarna", proce
                 return molecules_of(texts, structures)
     structures = fold_sequences(texts, folder, processes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        aside, digest=digest, structures=[text for text, _ in structures], energies=[value for _, value in structures]
-    )
-    aside.replace(path)
+    texts_of, energies = [text for text, _ in structures], [value for _, value in structures]
+    save_arrays(path, {"digest": digest, "structures": texts_of, "energies": energies})
     return molecules_of(texts, structures)
 
 

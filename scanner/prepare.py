@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from mirscan.adapt import ADAPTED, MODEL, adapt, is_adapted
-from mirscan.annotation import WEIGHTS
+from mirscan.annotation import WEIGHTS as ANNOTATED
 from mirscan.calibrate import Calibration
 from mirscan.checkpoints import weights
 from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch, rows_for
-from mirscan.export import check_outputs, track_files
-from mirscan.finish import calibration_of, outputs_of, run_file
+from mirscan.export import track_files
+from mirscan.files import STORE, WEIGHTS
+from mirscan.finish import add_outputs, calibration_of, check_contigs, outputs_of
 from mirscan.genome import Genome, open_genome
 from mirscan.homology import Known, read_known
 from mirscan.models import find_model, load_model
 from mirscan.options import Options, check_choice
+from mirscan.paths import Paths, run_file
 from mirscan.select import contig_table, select_segments
 from mirscan.store import ScoreStore
 from mirscan.tune import Shape, best_shape
@@ -62,16 +64,18 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
         With one line for the user; no output file is then left behind.
     """
     spec, calibration = check(genome, options)
+    store_url = url_of(options)
+    add_paths(Paths(), genome, options).look()
     configure(options.threads)
     local_devices(options.devices)  # refuses what is not there
     threads = options.threads or len(os.sched_getaffinity(0))
     known = read_known(options.known) if options.known else None
-    store_url = options.store or f"{options.output}.store"
 
     # ------------------------------------------------------------------ the genome, read once in full
     log.info("reading %s", genome)
-    spool = Path(store_url) if "://" not in store_url else Path(f"{options.output or 'mirscan'}.spool")
+    spool = Path(store_url) if "://" not in store_url else (options.output or Path("mirscan")).parent
     with open_genome(genome, spool=spool, soft_mask=options.soft_mask) as opened:
+        check_contigs(opened.contigs, options)
         # -------------------------------------------------------------- the model, fitted to the genome if wanted
         if options.adapt:
             folder = _adapted(opened, options, threads)
@@ -90,7 +94,9 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
             log.info(row)
         # what nobody asked for is as the store has it: of an earlier run, or of a shard that was first to measure
         unasked = () if options.mini_batch else Shape._fields
-        store = ScoreStore.create_or_open(store_url, plan, fresh=options.fresh, open_fields=unasked)
+        store = ScoreStore.create_or_open(
+            store_url, plan, fresh=options.fresh, open_fields=unasked, main=options.output
+        )
         plan = dataclasses.replace(plan, **{name: getattr(store.plan, name) for name in Shape._fields})
         if known:
             store.write_known(known.names)
@@ -164,8 +170,8 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         raise UsageError(f"--known: model {spec.name!r} scores windows; homology is of hairpins, see `mirscan models`")
     if options.annotate and not options.known:
         raise UsageError("--annotate: homology is to known precursors; give them with --known FASTA")
-    if options.annotate and spec.name not in WEIGHTS:
-        raise UsageError(f"--annotate: no weights are fitted for model {spec.name!r}, only for {', '.join(WEIGHTS)}")
+    if options.annotate and spec.name not in ANNOTATED:
+        raise UsageError(f"--annotate: no weights are fitted for model {spec.name!r}, only for {', '.join(ANNOTATED)}")
     if options.adapt and spec.name != MODEL:
         raise UsageError(f"--adapt: only {MODEL!r} can be adapted, not {spec.name!r}")
     if options.adapt and (options.annotate or options.min_precision is not None):
@@ -185,19 +191,44 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
             raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     if str(genome) != "-" and not Path(genome).is_file():
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
-    outputs = outputs_of(options)
     if options.output is not None:
-        outputs += [*track_files(options.output, options.per_strand), run_file(options.output)]
-    inputs = [str(path) for path in (genome, options.regions_file, options.contig_alias, options.known) if path]
-    check_outputs(outputs, inputs=inputs)
+        track_files(options.output, options.per_strand)
+    if options.rm_store and "://" in url_of(options):
+        raise UsageError("--rm-store: only a local store can be removed; leave it out and remove the store yourself")
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)
     return spec, calibration_of(spec.name, weights.digest(folder), options)
 
 
+def url_of(options: Options) -> str:
+    """Where the scores are kept."""
+    return options.store or f"{options.output}.store"
+
+
+def add_paths(paths: Paths, genome: Path | str, options: Options, role: str = "") -> Paths:
+    """Tell all paths of a scan; ``role`` says for which of many genomes."""
+    paths.reads(f"the genome{role}", genome).reads("--known", options.known).reads(
+        "--regions-file", options.regions_file
+    )
+    paths.reads("--contig-alias", options.contig_alias)
+    paths.reads_folder("the weights", options.weights or weights.find(options.model), WEIGHTS)
+    paths.makes(f"the store{role}", url_of(options), STORE, None if options.store else options.output)
+    add_outputs(paths, options, role)
+    if options.output is not None:
+        paths.writes_beside(f"the record{role}", run_file(options.output), options.output)
+        if options.adapt:
+            paths.makes(f"--adapt{role}", adapted_folder(options.output), WEIGHTS, options.output)
+    return paths
+
+
+def adapted_folder(output: Path | None) -> Path:
+    """Where weights go that are adapted to the genome of an output."""
+    return Path(f"{output}.adapted")
+
+
 def _adapted(opened: Genome, options: Options, threads: int) -> Path:
     """Weights adapted to the genome, beside the output: those of an earlier run, or new ones."""
-    source, folder = options.weights or weights.find(MODEL), Path(f"{options.output}.adapted")
+    source, folder = options.weights or weights.find(MODEL), adapted_folder(options.output)
     if options.fresh or not is_adapted(folder, opened, source):
         adapt(opened, source, folder, threads=threads, log=log.info)
     return folder

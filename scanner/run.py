@@ -16,10 +16,11 @@ from typing import Any
 from mirscan.calibrate import Calibration, known_per_megabase
 from mirscan.devices import Scorer, local_devices
 from mirscan.engines import choose_engine
-from mirscan.finish import run_file, write_results
-from mirscan.formats.atomic import AtomicFile
+from mirscan.files import AtomicFile
+from mirscan.finish import write_results
 from mirscan.genome import Genome
 from mirscan.options import Options
+from mirscan.paths import run_file
 from mirscan.prepare import Prepared, prepare
 from mirscan.scan import Progress, scan
 from mirscan.store import ScoreStore, remove_store

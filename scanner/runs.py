@@ -142,7 +142,7 @@ def checked(genome: str, options: Options) -> Run:
     InputError, UsageError
         As `mirscan.prepare.check`, and for what workers elsewhere cannot do.
     """
-    from mirscan.prepare import check
+    from mirscan.prepare import check, url_of
 
     if genome == "-":
         raise UsageError("-: workers read the genome themselves, so it must be a file that all of them see")
@@ -150,11 +150,27 @@ def checked(genome: str, options: Options) -> Run:
         raise UsageError("--output: name the track to write")
     if options.adapt:
         raise UsageError("--adapt: run `mirscan adapt` first, then --model duplex-adapted --weights FOLDER")
-    url = options.store or f"{options.output}.store"
+    url = url_of(options)
     if url.startswith("memory://"):
         raise UsageError(f"--store {url}: workers do not share memory; give a folder, gs:// or s3://")
     _, calibration = check(genome, options)
     return Run(genome, options, url if "://" in url else os.path.abspath(url), calibration)
+
+
+def look_at_all(runs: Sequence[Run], manifest: Path | None = None) -> None:
+    """One look at the paths of all runs together.
+
+    Raises
+    ------
+    As `mirscan.paths.Paths.look`.
+    """
+    from mirscan.paths import Paths
+    from mirscan.prepare import add_paths
+
+    paths = Paths().reads("--manifest", manifest)
+    for run in runs:
+        add_paths(paths, run.genome, run.options, f" of {run.genome}" if len(runs) > 1 else "")
+    paths.look()
 
 
 def runs_of(genome: Path | None, manifest: Path | None, options: Options) -> list[tuple[str, Options]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mirscan.devices import Scorer, backend, best_precision, configure, local_devices, rows_for
+from mirscan.files import WEIGHTS
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
 from mirscan.hairpins import find_hairpins
@@ -18,6 +19,7 @@ from mirscan.kernels.bases import ABSENT
 from mirscan.kernels.hairpins import dot_brackets
 from mirscan.models import find_model, load_model
 from mirscan.molecules import fold_sequences, molecules_of, read_sequences
+from mirscan.paths import Paths
 from mirscan.types import Grid, ModelSpec, Molecules
 
 WIDTHS = (100, 200, 400)
@@ -48,6 +50,8 @@ def score_fasta(
         If the FASTA cannot be used (see `mirscan.molecules.read_sequences`) or the weights are missing.
     """
     spec = find_model(name)
+    paths = Paths().reads("the sequences", fasta).reads_folder("--weights", weights, WEIGHTS)
+    paths.writes("--output", output).look()
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
     sequences = read_sequences(fasta)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+
+from mirscan.files import nameless
 
 
 class Spool:
@@ -23,7 +24,7 @@ class Spool:
     Parameters
     ----------
     folder : pathlib.Path
-        Made when it is absent; removed again at the end if it was, and nothing else was put there.
+        Whose disk is to hold it. Nothing is made in a folder that is absent: the nearest one above it is taken.
     least : int
         Bytes that are certainly needed; checked against the free ones first.
 
@@ -34,15 +35,11 @@ class Spool:
     """
 
     def __init__(self, folder: Path, least: int) -> None:
-        self._folder = folder
-        self._finished = False
-        self._made = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
+        self._folder = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+        free = shutil.disk_usage(self._folder).free
         if free < least:
-            self._leave()
             raise self._full(f"the unpacked genome needs at least {least:,} bytes, {free:,} are free")
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._file = nameless(self._folder)
 
     def write(self, codes: np.ndarray) -> None:
         """Append codes (uint8).
@@ -69,8 +66,7 @@ class Spool:
             self._file.flush()
         except OSError as error:
             raise self._explained(error) from error
-        self._finished = True
-        return SpooledCodes(self._file.fileno(), lengths, self._leave)
+        return SpooledCodes(self._file.fileno(), lengths)
 
     def __enter__(self) -> Spool:
         return self
@@ -80,13 +76,6 @@ class Spool:
     ) -> None:
         with suppress(OSError):  # what could not be written before cannot be written now
             self._file.close()
-        if not self._finished:
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._made:
-            with suppress(OSError):  # a store may have grown around it
-                self._folder.rmdir()
 
     def _explained(self, error: OSError) -> OSError:
         if error.errno != errno.ENOSPC:
@@ -106,13 +95,10 @@ class SpooledCodes:
         Of the file; a duplicate of it is kept.
     lengths : iterable of int
         Bases of each contig, in the file's order.
-    leave : callable
-        Called when the file is closed.
     """
 
-    def __init__(self, descriptor: int, lengths: Iterable[int], leave: Callable[[], None]) -> None:
+    def __init__(self, descriptor: int, lengths: Iterable[int]) -> None:
         self._file = os.fdopen(os.dup(descriptor), "rb")
-        self._leave = leave
         self._offsets = np.concatenate([[0], np.cumsum(np.fromiter(lengths, dtype=np.int64), dtype=np.int64)])
 
     def codes(self, contig: int, start: int, end: int) -> np.ndarray:
@@ -129,4 +115,3 @@ class SpooledCodes:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        self._leave()

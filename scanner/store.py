@@ -2,6 +2,7 @@
 
 ::
 
+    .mirscan-store     says that the folder is ours, and which output it was made for (`mirscan.files`)
     plan.json          what decides a score, written before the first window is scanned
     scores/            zarr v3 array, float32 (windows, 2), NaN = not scored, one write-chunk a part
     parts/<id>.json    the mark of a part, written after its chunk: the only truth about what is done
@@ -23,8 +24,6 @@ import hashlib
 import io
 import json
 import os
-import re
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -33,11 +32,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from mirscan.files import STORE, claim, empty_folder, remove_folder
+from mirscan.paths import owner_name
 from mirscan.types import STRANDS, IncompleteError, InputError, Plan
 
 _REMOTE = ("gs://", "s3://", "memory://")
-_OWN = re.compile(r"plan\.json.*|scores|parts|partial|hairpins|known|genome\.codes|genome\..*\.tmp")
-"""What may lie in a store's folder before its array does; the genome's unpacked bases are spooled there."""
 _RETRIES = {"max_retries": 7, "initial_delay": "500ms", "max_delay": "8s"}
 _DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 _SILENT = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
@@ -63,7 +62,12 @@ class ScoreStore:
 
     @classmethod
     def create_or_open(
-        cls, url: str | os.PathLike[str], plan: Plan, fresh: bool = False, open_fields: Sequence[str] = ()
+        cls,
+        url: str | os.PathLike[str],
+        plan: Plan,
+        fresh: bool = False,
+        open_fields: Sequence[str] = (),
+        main: Path | None = None,
     ) -> ScoreStore:
         """Create the store of ``plan``, or resume the one that is there.
 
@@ -76,20 +80,26 @@ class ScoreStore:
         plan : Plan
             What this run would compute.
         fresh : bool
-            Delete the store that is there first (see `remove_store`).
+            Empty the store that is there first (see `empty_store`).
         open_fields : sequence of str
             Fields of the plan that nobody asked for: those of the store hold.
+        main : Path, optional
+            The output that a new store is made for.
 
         Raises
         ------
         InputError
-            If the store belongs to another plan (naming the field that differs) or cannot be written.
+            If the store belongs to another plan (naming the field that differs) or cannot be written, or the folder
+            is neither absent, nor empty, nor a store.
         IncompleteError
             If the disk is full.
         """
         url, mine = os.fspath(url), plan.to_json()
         if fresh:
-            remove_store(url)
+            empty_store(url)
+        if _is_local(url):
+            folder = _local(url)
+            claim(folder, STORE, owner_name(folder, main) if main is not None else "")
         with _explained(url):
             documents = _open_documents(url)
             there = documents.read("plan.json").result()
@@ -407,45 +417,33 @@ class ScoreStore:
         )
 
 
-def remove_store(url: str | os.PathLike[str]) -> None:
-    """Delete a local store; nothing happens where there is none.
-
-    The folder is renamed first, so that what is left after a crash is not taken for a store.
+def empty_store(url: str | os.PathLike[str]) -> None:
+    """Take everything out of a local store that a store consists of; nothing happens where there is none.
 
     Raises
     ------
     InputError
         If the folder is no store, or not local.
     """
-    url = os.fspath(url)
-    if url.startswith(_REMOTE):
+    if not _is_local(os.fspath(url)):
         raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
-    folder = _local(url)
-    if not folder.exists():
-        return
-    if not folder.is_dir() or not _is_store(folder):
-        raise InputError(f"{folder} is no score store, so --fresh does not delete it; use another --store")
-    aside = folder.with_name(folder.name + ".deleting")
-    try:
-        if aside.exists():
-            shutil.rmtree(aside)
-        folder.rename(aside)
-        shutil.rmtree(aside)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be deleted ({error.strerror}); use another --store") from error
+    empty_folder(_local(os.fspath(url)), STORE)
 
 
-def _is_store(folder: Path) -> bool:
-    """Whether a folder has a plan beside its array, or holds nothing but what an interrupted start leaves there."""
-    if (folder / "plan.json").is_file() and (folder / "scores" / "zarr.json").is_file():
-        return True
-    return all(_OWN.fullmatch(path.name) for path in folder.iterdir())
+def remove_store(url: str | os.PathLike[str]) -> None:
+    """As `empty_store`, and the folder goes too if nothing else lies there."""
+    empty_store(url)
+    remove_folder(_local(os.fspath(url)), STORE)
+
+
+def _is_local(url: str) -> bool:
+    return not url.startswith(_REMOTE)
 
 
 def _local(url: str) -> Path:
     if "://" in url and not url.startswith("file://"):
         raise InputError(f"--store {url}: give a folder, or a URL that starts with {', '.join(_REMOTE)}")
-    return Path(url.removeprefix("file://")).resolve()
+    return Path(url.removeprefix("file://")).absolute()
 
 
 @cache
@@ -467,7 +465,7 @@ def _open_documents(url: str) -> Any:
 
 def _place(url: str) -> str | dict[str, str]:
     """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
-    if not url.startswith(_REMOTE):
+    if _is_local(url):
         return {"driver": "file", "path": f"{_local(url)}/"}
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and server:

@@ -15,6 +15,7 @@ from flax import nnx
 from mirscan.checkpoints.weights import registry
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, mini_batch
 from mirscan.engines import WORTH, choose_engine
+from mirscan.files import write_file
 from mirscan.folding import over_tiles, turner_tables
 from mirscan.genome import Genome, open_genome
 from mirscan.hairpins import SPAN
@@ -161,7 +162,7 @@ class Subject:
 def _random_genome(path: Path, bases: int) -> Genome:
     letters = np.frombuffer(b"ACGT", dtype=np.uint8)[np.random.default_rng(0).integers(0, 4, bases)]
     lines = [letters[start : start + 80].tobytes() for start in range(0, bases, 80)]
-    path.write_bytes(b">random\n" + b"\n".join(lines) + b"\n")
+    write_file(path, b">random\n" + b"\n".join(lines) + b"\n")
     return open_genome(path, spool=path.parent, log=lambda line: None)
 
 

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirscan.checkpoints import weights
+from mirscan.files import TRAINING, append_line, claim
 from mirscan.kernels.duplex import PAIRED
 from mirscan.models import fill, plain
 from mirscan.types import UsageError
@@ -53,7 +54,7 @@ def fit(
     loss: Callable[[Any, dict[str, jax.Array]], jax.Array],
     data: Batch,
     recipe: Recipe,
-    folder: Path,
+    folder: Path | None,
     *,
     evaluate: Callable[[Callable[[Batch], np.ndarray], int], dict[str, float]] = lambda predict, epoch: {},
     better: str | None = None,
@@ -70,8 +71,9 @@ def fit(
         random in a loss: another number each step.
     data : dict of arrays with equal first axis
         Training examples; ``positive`` (bool) is needed for balanced batches.
-    folder : Path
-        ``state`` (to resume from), ``best`` and ``log.jsonl`` are kept here.
+    folder : Path, optional
+        ``state`` (to resume from), ``best`` and ``log.jsonl`` are kept here; without one nothing is, and a killed run
+        begins again.
     evaluate : callable
         Given ``predict`` and the epoch, returns validation figures.
     better : str, optional
@@ -85,6 +87,8 @@ def fit(
     ------
     UsageError
         If the folder holds a training by another recipe, on other examples or of more epochs.
+    InputError
+        If the folder holds something else than a training.
     """
     # ------------------------------------------------------------------ devices: data parallel over accelerators
     # The cores of a CPU share one matrix product instead: XLA's CPU collectives abort when a busy machine keeps
@@ -125,9 +129,11 @@ def fit(
         return (optax.apply_updates(params, updates), stats, memory, counts), value
 
     # ------------------------------------------------------------------ resume
-    folder.mkdir(parents=True, exist_ok=True)
     done, best = 0, -np.inf
-    if weights.present(folder / "state"):
+    chosen: dict[str, Any] = {}
+    if folder is not None:
+        claim(folder, TRAINING)
+    if folder is not None and weights.present(folder / "state"):
         about = weights.describe(folder / "state")
         _check_same(about, recipe, examples, steps, folder)
         saved = weights.restore(folder / "state")
@@ -141,6 +147,10 @@ def fit(
     def keep(name: str, **more: Any) -> None:
         params, stats, memory, counts = state
         tree: dict[str, Any] = {"params": plain(params), "stats": plain(stats)}
+        if name == "best":
+            chosen.update(tree)
+        if folder is None:
+            return
         if name == "state":
             tree["counts"] = plain(counts)
             tree["memory"] = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(memory))}
@@ -166,8 +176,8 @@ def fit(
                 saved_at = time.time()
         figures = evaluate(predictor(graph, state, keys), epoch)
         entry = {"epoch": epoch + 1, "steps": done, "loss": float(np.mean(jax.device_get(losses[-steps:])))} | figures
-        with open(folder / "log.jsonl", "a") as lines:
-            lines.write(json.dumps(entry) + "\n")
+        if folder is not None:
+            append_line(folder / "log.jsonl", json.dumps(entry))
         log(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()))
         if better is not None and figures[better] > best:
             best = figures[better]
@@ -177,7 +187,7 @@ def fit(
         if better is not None or done == total or time.time() - saved_at >= save_seconds:
             keep("state", done=done, best=best)
             saved_at = time.time()
-    return best_weights(folder)
+    return _merge(chosen["params"], chosen["stats"]) if folder is None else best_weights(folder)
 
 
 def _check_same(about: dict[str, Any], recipe: Recipe, examples: str, steps: int, folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mirscan.devices import ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, mini_batch
-from mirscan.formats.atomic import AtomicFile
+from mirscan.files import AtomicFile
 from mirscan.hairpins import find_hairpins
 from mirscan.molecules import row_folder, window_inputs
 from mirscan.types import ModelError, ModelSpec

@@ -1,10 +1,7 @@
-"""Files that appear whole or not at all, and the block-wise gzip (BGZF) that tabix can index."""
+"""Where text formats write their bytes: standard output or a file, plain or in the BGZF that tabix can index."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
 import struct
 import sys
 import zlib
@@ -12,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any
+
+from mirscan.files import AtomicFile, Publication
 
 BGZF_BLOCK = 0xFF00
 """Bytes of text in a full BGZF block: even incompressible ones then fit the 64 KiB limit of a block."""
@@ -21,95 +19,6 @@ BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 """The empty block that tells a reader that a BGZF file is not truncated (SAM specification, section 4.1.2)."""
 _BGZF_HEADER = bytes.fromhex("1f8b08040000000000ff060042430200")
 _BATCH = 16 * BGZF_BLOCK
-
-
-class Publication:
-    """What is published by `close` and forgotten by `abort`; a ``with`` block chooses by whether it raised."""
-
-    _open = True
-
-    def _publish(self) -> None:
-        raise NotImplementedError
-
-    def _discard(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Publish. If that fails nothing is published, and the error passes through."""
-        if self._open:
-            try:
-                self._publish()
-            except BaseException:
-                self.abort()
-                raise
-            self._open = False
-
-    def abort(self) -> None:
-        """Publish nothing and remove what was written so far."""
-        if self._open:
-            self._open = False
-            self._discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
-
-
-class AtomicFile(Publication):
-    """A binary file written beside its final name, synced to disk and renamed on `close`.
-
-    A pipe or device (``/dev/stdout``) cannot be renamed over and is written directly.
-
-    Parameters
-    ----------
-    path : str or Path
-        The final name; a symbolic link keeps being one. An older file of that name lives on until `close`.
-
-    Raises
-    ------
-    OSError
-        If the folder is missing or not writable, with `path` as its file name.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.realpath(path))
-        self._part: Path | None = self.path.with_name(f".{self.path.name[:200]}.{secrets.token_hex(4)}.part")
-        try:
-            if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
-                self._part = None
-            # Not mkstemp: its files are readable by their owner alone, and outputs follow the user's umask.
-            self.file: BinaryIO = open(self._part, "xb") if self._part else open(self.path, "wb")  # noqa: SIM115
-        except OSError as error:
-            error.filename = str(path)
-            raise
-
-    def write(self, data: bytes) -> None:
-        """Append bytes."""
-        self.file.write(data)
-
-    def _publish(self) -> None:
-        self.file.flush()
-        if self._part:
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if self._part:
-            os.replace(self._part, self.path)
-
-    def _discard(self) -> None:
-        try:
-            self.file.close()  # flushes first: on a full disk that fails once more, and the file must still go
-        except OSError:
-            pass
-        finally:
-            if self._part:
-                self._part.unlink(missing_ok=True)
 
 
 class InOrder:

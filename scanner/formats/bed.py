@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mirscan.formats.atomic import Output, Publication
+from mirscan.files import Publication
+from mirscan.formats.atomic import Output
 from mirscan.formats.decimals import floats, integers, rows
 from mirscan.formats.intervals import SortedIntervals, check_call, plain, shortest
 from mirscan.types import STRANDS, Call, Hairpin

@@ -15,7 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from mirscan.formats.atomic import AtomicFile, InOrder, Publication
+from mirscan.files import AtomicFile, Publication
+from mirscan.formats.atomic import InOrder
 from mirscan.formats.intervals import CHUNK, SortedIntervals
 from mirscan.formats.summaries import Records, Summary, pack
 from mirscan.formats.trees import Block, Blocks, compress, contig_tree, spool
@@ -35,6 +36,21 @@ _MAGIC = 0x888FFC26
 _BEDGRAPH, _VARIABLE_STEP, _FIXED_STEP = 1, 2, 3
 _SUMMARY_OFFSET = 64 + 24 * _ZOOM_LEVELS
 _TREE_OFFSET = _SUMMARY_OFFSET + 40
+
+
+def check_bigwig(contigs: Sequence[tuple[str, int]]) -> SortedIntervals:
+    """Refuse contigs that a bigWig cannot hold.
+
+    Raises
+    ------
+    ValueError
+        See `SortedIntervals`, and lengths must stay below 2^32.
+    """
+    order = SortedIntervals(contigs)
+    for name, length in zip(order.names, order.lengths, strict=True):
+        if length >= 2**32:
+            raise ValueError(f"{name}: {length} bases, but bigWig coordinates end at 2^32 - 1; use bedGraph")
+    return order
 
 
 class BigWigWriter(Publication):
@@ -77,10 +93,7 @@ class BigWigWriter(Publication):
     ) -> None:
         if step_hint < 1:
             raise ValueError(f"step_hint {step_hint}: need at least 1")
-        self._order = SortedIntervals(contigs)
-        for name, length in zip(self._order.names, self._order.lengths, strict=True):
-            if length >= 2**32:
-                raise ValueError(f"{name}: {length} bases, but bigWig coordinates end at 2^32 - 1; use bedGraph")
+        self._order = check_bigwig(contigs)
         self._level = level
         self._filled = 0
         self._contigs, self._starts, self._ends = (np.empty(CHUNK, np.int64) for _ in range(3))

@@ -6,13 +6,14 @@ Layout after Kent et al. 2010 (Bioinformatics 26:2204, supplement).
 from __future__ import annotations
 
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
 import numpy as np
+
+from mirscan.files import nameless
 
 _CONTIG_MAGIC, _PLACE_MAGIC = 0x78CA8C91, 0x2468ACE0
 _FANOUT = 256
@@ -28,7 +29,7 @@ _LEAF_BYTES = struct.Struct("<IIIIQQ")
 
 def spool(folder: Path) -> IO[bytes]:
     """A nameless file that lives in memory while small, then in `folder`: nothing is left behind, even by a kill."""
-    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(max_size=_SPOOL, dir=str(folder)))
+    return nameless(folder, memory=_SPOOL)
 
 
 class Block(NamedTuple):
