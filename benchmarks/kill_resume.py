@@ -95,7 +95,7 @@ def measure(weights: Path, model: str, kills: int, bases: int, part_windows: int
                 output.parent.mkdir()
         start(output).finish()
         equal = equal and tracks(output) == expected
-        left = [path.name for path in output.parent.rglob("*") if path.name.endswith((".part", ".tmp", ".codes"))]
+        left = [path.name for path in output.parent.rglob("*") if path.name.endswith(".mirscan")]
     return {
         "benchmark": "kill_resume",
         "kills": len(done_at_kill),

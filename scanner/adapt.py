@@ -89,6 +89,8 @@ def adapt(
     InputError
         If the genome is too small, the weights do not come with findings in precursors, or the folder is not ours.
     """
+    if weights.present(folder) and _described(folder).get("model") != ADAPTED:
+        raise InputError(f"{folder}: holds no adapted weights but others; choose another folder")
     known = _remembered(source)
     total = sum(contig.length - contig.ambiguous for contig in genome.contigs)
     if total < LEAST:
@@ -126,8 +128,6 @@ def adapt_file(
     source = source or weights.find(MODEL)
     paths = Paths().reads("the genome", genome).reads_folder("--weights", source, WEIGHTS)
     paths.makes("--output", folder, WEIGHTS).look()
-    if weights.present(folder) and _described(folder).get("model") != ADAPTED:
-        raise InputError(f"{folder}: exists and holds no adapted weights; choose another folder")
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
     with open_genome(genome, spool=folder) as opened:

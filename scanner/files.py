@@ -75,6 +75,7 @@ def _lists_weights(folder: Path) -> bool:
     return {"about.json", "tree/_METADATA"} <= set(listed(folder))
 
 
+_STAGES = ("stems", "structure", "energy", "classifier")
 _TREE = r"tree(\.orbax-checkpoint-tmp[^/]*)?(/ocdbt\.process_\d+|/array_metadatas)?"
 STORE = Kind(
     "score store",
@@ -95,14 +96,14 @@ WEIGHTS = Kind(
     _lists_weights,
 )
 TRAINING = Kind(
-    "training",
+    "training folder",
     ".mirscan-training",
     re.compile(r"(\w+/)?log\.jsonl|(viennarna|hairpins|folded|classes)\.npz|(folded|classes)_structure\.npy"),
-    re.compile(r"state|best|weights|training|(stems|structure|energy|classifier)(/state|/best)?"),
-    lambda folder: any(True for depth in ("state", "*/state") for _ in folder.glob(f"{depth}/{SUMS}")),
+    re.compile(rf"weights|(training|{'|'.join(_STAGES)})(/state|/best)?|state|best"),
+    lambda folder: any((folder / stage / "state" / SUMS).is_file() for stage in ("", "training", *_STAGES)),
 )
 DEMO = Kind(
-    "demo",
+    "demo folder",
     ".mirscan-demo",
     re.compile(r"demo\.(fa|truth\.gff3|(plus\.|minus\.)?bw|bed|gff3|calls\.fa|run\.json)"),
     re.compile(r"demo\.bw\.store"),
@@ -214,9 +215,9 @@ def _check_makeable(folder: Path) -> None:
 
 
 def _links(folder: Path, kind: Kind) -> Iterator[Path]:
-    """Links among the folders that we would write in."""
+    """Links under names that we write: what they lead to is not ours."""
     for name, entry in _entries(folder, kind.folders):
-        if entry.is_symlink() and kind.folders.fullmatch(name):
+        if entry.is_symlink() and (kind.folders.fullmatch(name) or kind.files.fullmatch(name)):
             yield folder / name
 
 
@@ -505,7 +506,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 def settle(folder: Path) -> None:
     """Complete the replacement of a folder's weights that was killed on its way; nothing happens where none was."""
     coming = folder / _NEXT
-    if not coming.is_dir():
+    if coming.is_symlink() or not coming.is_dir() or next(_links(folder, WEIGHTS), None):
         return
     if (coming / SUMS).is_file():
         new = [*listed(coming), SUMS]

@@ -100,7 +100,10 @@ class Paths:
         self._compare()
         for use in self._uses:
             if use.written and use.kind is not None:
-                check_folder(use.path, use.kind)
+                try:
+                    check_folder(use.path, use.kind)
+                except InputError as error:
+                    raise InputError(f"{use.role}: {error}") from error
                 _check_owner(use)
         outputs = [use for use in self._uses if use.written and use.kind is None and str(use.path) != "-"]
         names = defaultdict(list)
@@ -179,6 +182,8 @@ def _check_record(use: _Use) -> None:
     """Refuse a derived file that another run wrote, or that no run wrote."""
     if use.main is None:
         return
+    if use.path.is_symlink():
+        raise InputError(f"{use} is a link; remove it, or give -o another name")
     if use.track:  # its own record, if it has one, says that it is the main track of another run
         record = run_file(use.path)
         if _main_of(record) == use.path.name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,9 @@ def test_layers_learn_to_tell_precursors_from_the_background(duplex_weights: Pat
     generator = np.random.default_rng(0)
     known, background = drawn(generator, 400, 1.0), drawn(generator, 4000, 0.0)
     folds = np.arange(4000) % FOLDS
-    found = refit(tree_of(duplex_weights), known, background, folds, [0.5, 0.5], tmp_path / "aside")
+    found = refit(tree_of(duplex_weights), known, background, folds, [0.5, 0.5])
     assert found.used
     assert found.after > found.before + 0.2
-    assert not (tmp_path / "aside").exists()
 
 
 def test_a_fold_learns_nothing_from_itself(duplex_weights: Path, tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_a_fold_learns_nothing_from_itself(duplex_weights: Path, tmp_path: Path)
     known, background = drawn(generator, 400, 1.0), drawn(generator, 2000, 0.0)
     folds = np.arange(2000) % FOLDS
     tree = tree_of(duplex_weights)
-    first = refit(tree, known, background, folds, [0.5, 0.5], tmp_path / "a")
+    first = refit(tree, known, background, folds, [0.5, 0.5])
     changed = np.where((folds == 0)[:, None, None], np.float16(0.5), background)
-    second = refit(tree, known, changed, folds, [0.5, 0.5], tmp_path / "b")
+    second = refit(tree, known, changed, folds, [0.5, 0.5])
     for one, other in zip(leaves(first.judgements[0]), leaves(second.judgements[0]), strict=True):
         np.testing.assert_array_equal(one, other)
     pairs = zip(leaves(first.judgements[1]), leaves(second.judgements[1]), strict=True)
@@ -97,7 +97,7 @@ def test_what_is_no_better_is_dropped(duplex_weights: Path, tmp_path: Path, monk
     known, background = drawn(generator, 400, 1.0), drawn(generator, 2000, 0.0)
     tree = tree_of(duplex_weights)
     monkeypatch.setattr(adapting, "learn", lambda shipped, *rest: shipped)
-    found = refit(tree, known, background, np.arange(2000) % FOLDS, [0.5, 0.5], tmp_path / "aside")
+    found = refit(tree, known, background, np.arange(2000) % FOLDS, [0.5, 0.5])
     assert not found.used
     assert found.before == found.after
     for member in ("0", "1"):
@@ -187,11 +187,14 @@ def test_what_cannot_be_adapted_is_refused(
         scan_genome(fasta, Options(tmp_path / "a.bw", weights=duplex_weights, adapt=True))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(InputError, match="holds no adapted weights"):
+    with pytest.raises(InputError, match=r"no folder of weights of mirscan: it holds notes\.txt"):
         adapt_file(fasta, tmp_path / "mine", source=source)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
-    with pytest.raises(InputError, match="holds no adapted weights"):
+    with pytest.raises(InputError, match="is also"):
         adapt_file(fasta, source, source=source)
+    shutil.copytree(source, tmp_path / "others")
+    with pytest.raises(InputError, match="holds no adapted weights but others"):
+        adapt_file(fasta, tmp_path / "others", source=source)
     monkeypatch.setattr(adapting, "LEAST", 1_000_000)
     with pytest.raises(InputError, match="24,000 unambiguous bases; adapting needs at least 1,000,000"):
         adapt_file(fasta, tmp_path / "w", source=source)

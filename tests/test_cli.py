@@ -176,7 +176,7 @@ def test_bad_input_leaves_older_outputs_alone(place: Place, double: None) -> Non
         (("--output", "absent/x.bw"), 3, "the folder absent does not exist"),
         (("--output", "/proc/x.bw"), 3, "/proc/x.bw"),
         (("--store", "ftp://x"), 3, "--store ftp://x: give a folder, or a URL"),
-        (("--bed", "x.bed", "--gff3", "x.bed"), 3, "x.bed is also another output"),
+        (("--bed", "x.bed", "--gff3", "x.bed"), 3, "x.bed (--gff3) is also x.bed (--bed)"),
     ],
 )
 def test_options_that_cannot_work(
@@ -193,19 +193,19 @@ def test_outputs_that_would_destroy_something(place: Place, monkeypatch: pytest.
     source = place.write(GOOD, "g.bw")
     code, _, lines = place.genome(source, output="../in/g.bw")
     assert code == 3
-    assert_one_line(lines, "is also the input")
+    assert_one_line(lines, "(the genome); give every file a name of its own")
     (place.outputs / "folder.bw").mkdir()
     code, _, lines = place.genome(source, output="folder.bw")
     assert code == 3
     assert_one_line(lines, "is a folder")
     code, _, lines = place.genome(source, "--store", source)
     assert code == 3
-    assert_one_line(lines, "cannot be read or written")
+    assert_one_line(lines, "(the store) is also ")
     (place.outputs / "own").mkdir()
     (place.outputs / "own" / "thesis.txt").write_text("x")
     code, _, lines = place.genome(source, "--store", place.outputs / "own", "--fresh")
     assert code == 3
-    assert_one_line(lines, "is no score store, so --fresh does not delete it")
+    assert_one_line(lines, "own is no score store of mirscan: it holds thesis.txt")
     access = os.access  # root may write everywhere, so the mode of a folder would prove nothing
     monkeypatch.setattr(os, "access", lambda path, mode: path != place.outputs and access(path, mode))
     code, _, lines = place.genome(source)

@@ -113,5 +113,5 @@ def test_again_nothing_is_scanned_and_the_text_is_equal(shown: tuple[Path, str],
 
 def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path, tiny_weights: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file: .*--out"):
+    with pytest.raises(InputError, match=r"--out: .*file is a file"):
         demonstrate(tmp_path / "file", model="mire2e-tiny", weights=tiny_weights)

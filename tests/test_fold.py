@@ -275,7 +275,7 @@ def test_the_command(tmp_path: Path, genome: Path, main: Main) -> None:
         (("-o", "absent/x.bw"), 3, "the folder absent does not exist"),
         (("-o", "g.fa/x.bw"), 3, "the folder g.fa does not exist"),
         (("-o", "."), 2, "the name must end in"),
-        (("-o", "g.bed"), 3, "g.bed is also the input"),
+        (("-o", "g.bed"), 3, "g.bed (--output) is also g.bed (the genome)"),
         (("-o", "x.bw", "--regions", "four"), 3, "the genome has no contig 'four'"),
         (("-o", "x.bw", "--regions", "two:1-130"), 3, "no base is left to fold"),
         (("-o", "x.bed", "--exclude", "*"), 3, "no base is left to fold"),

@@ -407,7 +407,7 @@ def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "x.bw")], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mirscan"]
 
 
 def test_outputs_follow_the_umask_and_links(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """miRe2e layer by layer against plain NumPy, and what every model must keep."""
 
-import os
 from functools import partial
 
 import jax
@@ -284,31 +283,6 @@ def test_a_card_outlives_its_weights(tmp_path):
             (tmp_path / "w" / "README.md").write_text("a card")
     assert (tmp_path / "w" / "README.md").read_text() == "a card"
     assert weights.restore(tmp_path / "w")["x"][0] == 2.0
-
-
-def test_a_save_that_is_killed_between_its_renames_loses_nothing(tmp_path, monkeypatch):
-    def one(value):
-        weights.save(tmp_path / "w", {"x": np.full(3, value, np.float32)}, {"model": "m"})
-
-    def replace(source, target):
-        if target == tmp_path / "w":
-            raise SystemExit
-        rename(source, target)
-
-    (tmp_path / "w.old").mkdir()  # someone's own
-    one(1.0)
-    rename = os.replace
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        with pytest.raises(SystemExit):
-            one(2.0)
-    assert not (tmp_path / "w").exists()
-    assert weights.present(tmp_path / "w")
-    assert weights.restore(tmp_path / "w")["x"][0] == 1.0
-    one(3.0)
-    assert weights.restore(tmp_path / "w")["x"][0] == 3.0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["w", "w.old"]
-    assert not weights.present(tmp_path / "none")
 
 
 def test_half_precision_checkpoint_is_close_and_smaller(tmp_path, generator):

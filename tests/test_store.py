@@ -303,24 +303,10 @@ def test_finish_drops_partials(tmp_path: Path) -> None:
 
 def test_fresh_starts_over(tmp_path: Path) -> None:
     fill(ScoreStore.create_or_open(tmp_path / "s", make_plan()))
-    (tmp_path / "s.deleting").mkdir()
     store = ScoreStore.create_or_open(tmp_path / "s", make_plan(model="n"), fresh=True)
     assert store.missing() == [0, 1, 2, 3, 4]
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
     ScoreStore.create_or_open(tmp_path / "new", make_plan(), fresh=True)
-
-
-def test_fresh_after_a_start_that_was_interrupted(tmp_path: Path) -> None:
-    """The genome is unpacked into the store's folder before there is a plan, by this run or one that was killed."""
-    store = tmp_path / "s"
-    store.mkdir()
-    (store / "genome.abc.tmp").write_bytes(b"x")
-    with open(store / "genome.codes", "w+b") as spool:
-        spool.write(b"bases")
-        ScoreStore.create_or_open(store, make_plan(), fresh=True)
-        spool.seek(0)
-        assert spool.read() == b"bases"
-    assert not (store / "genome.abc.tmp").exists()
 
 
 def test_fresh_mends_a_plan_that_cannot_be_read(tmp_path: Path) -> None:

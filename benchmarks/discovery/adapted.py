@@ -48,7 +48,7 @@ def main() -> None:
         folds = np.concatenate([fold_of(n, f.starts, f.ends, FOLDS) for n, f in enumerate(found)])
         findings = findings_in(tree, joined(found))
         megabases = [sum((c.codes < 4).sum() for c in contigs) / 1e6 / FOLDS] * FOLDS
-        learned = refit(tree, known, findings, folds, megabases, options.work / "learning", log=log)
+        learned = refit(tree, known, findings, folds, megabases, log=log)
         ends = np.cumsum([each.size for each in found])[:-1]
         for label, layers in (("as trained", [last_layers(tree)] * FOLDS), ("adapted", learned.judgements)):
             logits = np.zeros(len(folds), dtype=np.float32)
