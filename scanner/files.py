@@ -287,7 +287,7 @@ def sweep(folder: Path, names: Iterable[str]) -> None:
                     left.unlink()
 
 
-_IN_TEMPORARY = re.compile(rf"{WEIGHTS.files.pattern}|turner\.par|\d+\.fa")
+_IN_TEMPORARY = re.compile(rf"{WEIGHTS.files.pattern}|turner\.par|\d+\.fa|(.*/)?\.[^/]*\.mirscan")
 """What temporary folders hold: weights in the making, energy parameters, random genomes."""
 
 
@@ -366,6 +366,8 @@ class AtomicFile(Publication):
         self.path = Path(os.path.realpath(path))
         self._part = None if is_stream(path) else self.path.with_name(temporary_name(self.path.name))
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.lstat(self.path)  # a name that is too long shows now, and not when all is written
             # Not mkstemp: its files are readable by their owner alone, and outputs follow the user's umask.
             self.file: BinaryIO = open(self._part, "xb") if self._part else open(path, "wb")  # noqa: SIM115
         except OSError as error:

@@ -97,6 +97,8 @@ class Paths:
         IncompleteError
             If there is no room for as much as an empty file.
         """
+        for use in self._uses:
+            _check_name(use)
         self._compare()
         for use in self._uses:
             if use.written and use.kind is not None:
@@ -141,6 +143,17 @@ class Paths:
                     continue
                 if _is_part(use, folder):
                     raise InputError(f"{use} lies in {folder} under a name that is used there; give another name")
+
+
+def _check_name(use: _Use) -> None:
+    """Refuse what no file system takes for a name."""
+    try:
+        os.lstat(use.path)
+    except ValueError as error:  # a NUL
+        raise InputError(f"{use} cannot be a path: {error}") from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise InputError(f"{use} cannot be a path: {error.strerror}; give another name") from error
 
 
 def _is_part(use: _Use, folder: _Use) -> bool:
@@ -219,12 +232,6 @@ def _try(path: Path) -> None:
         return
     if not os.access(real.parent, os.W_OK | os.X_OK):
         raise InputError(f"{path}: the folder {path.parent} is not writable; choose another")
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', error)}; give another name") from error
     try:
         AtomicFile(path).abort()
     except OSError as error:

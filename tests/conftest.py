@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
@@ -63,6 +64,25 @@ def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     """Gives the folder with random weights of any model."""
     home = tmp_path_factory.mktemp("checkpoints")
     return functools.cache(lambda name: random_weights(name, home))
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
+    """The program run in this process, with folders for its inputs and outputs."""
+    from program import Place
+
+    return Place(tmp_path, tiny_weights, monkeypatch, capsys)
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model at all: a run then takes a tenth of a second."""
+    from program import Double
+
+    from mirscan import prepare, run
+
+    monkeypatch.setattr(run, "Scorer", Double)
+    monkeypatch.setattr(prepare, "load_model", lambda *name, **precision: (None, None))
 
 
 @pytest.fixture(scope="session")

@@ -13,32 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plans import make_plan
 
 from mirscan.store import ScoreStore, _explained, remove_store
-from mirscan.types import Contig, Grid, IncompleteError, InputError, Plan, Segment
-
-
-def make_plan(lengths: tuple[int, ...] = (1000, 60, 543), part_windows: int = 16, **changes: object) -> Plan:
-    grid = Grid(100, 20)
-    contigs = tuple(Contig(f"c{i}", length) for i, length in enumerate(lengths))
-    segments = tuple(Segment(i, 0, grid.count(c.length)) for i, c in enumerate(contigs) if grid.count(c.length))
-    plan = Plan(
-        genome="g.fa",
-        genome_digest="d",
-        contigs=contigs,
-        segments=segments,
-        grid=grid,
-        model="m",
-        weights_digest="w",
-        part_windows=part_windows,
-        ambiguous="skip",
-        soft_mask="scan",
-        backend="cpu",
-        precision="float32",
-        compiled_rows=4,
-        selection={"regions": ()},
-    )
-    return dataclasses.replace(plan, **changes)
+from mirscan.types import IncompleteError, InputError, Plan
 
 
 def scores_of(plan: Plan, part: int) -> np.ndarray:

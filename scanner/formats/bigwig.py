@@ -38,6 +38,10 @@ _SUMMARY_OFFSET = 64 + 24 * _ZOOM_LEVELS
 _TREE_OFFSET = _SUMMARY_OFFSET + 40
 
 
+_LONGEST = 1 << 32
+"""Coordinates are 32-bit numbers."""
+
+
 def check_bigwig(contigs: Sequence[tuple[str, int]]) -> SortedIntervals:
     """Refuse contigs that a bigWig cannot hold.
 
@@ -48,7 +52,7 @@ def check_bigwig(contigs: Sequence[tuple[str, int]]) -> SortedIntervals:
     """
     order = SortedIntervals(contigs)
     for name, length in zip(order.names, order.lengths, strict=True):
-        if length >= 2**32:
+        if length >= _LONGEST:
             raise ValueError(f"{name}: {length} bases, but bigWig coordinates end at 2^32 - 1; use bedGraph")
     return order
 
