@@ -466,7 +466,7 @@ def _open_documents(url: str) -> Any:
 def _place(url: str) -> str | dict[str, str]:
     """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
     if _is_local(url):
-        return {"driver": "file", "path": f"{_local(url)}/"}
+        return {"driver": "file", "path": f"{_local(url).resolve()}/"}
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and server:
         if not server.startswith(("http://", "https://")):

@@ -1,0 +1,368 @@
+"""A stranger's folders and command lines, drawn at random, and what of theirs a command may touch.
+
+Run as a program it is a server for tests that kill: each line on standard input is a command to run in a process of its
+own, ``{"cwd", "argv", "seconds"}``, killed after so many seconds; each line of output is how it ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from program import fasta, sequence
+
+from mirscan import adapt, batch, bench, cli, demo, learn, prepare, run, score
+from mirscan.checkpoints import weights
+from mirscan.files import DEMO, STORE, TRAINING, WEIGHTS, Kind, append_line, claim
+from mirscan.models.duplex import FOLDS
+from mirscan.types import UsageError
+
+FOLDERS = ["", "a", "b", "a/c"]
+NAMES = [
+    "g.fa", "h.fa", "t.tsv", "t.gff3", "c.bed", "x.bw", "x.plus.bw", "x.run.json", "x.bedgraph", "x.tsv", "x.bw.store",
+    "x.bw.adapted", "x.bw.store.deleting", "x.bw.spool", ".x.bw.part", "s", "w", "training", "weights", "state",
+    "plan.json", "known", "parts", "scores", "SHA256SUMS", "about.json", "log.jsonl", "demo.fa", "demo.bw.store",
+    "viennarna.npz", "notes.txt", "tree",
+]  # fmt: skip
+KINDS = {"store": STORE, "weights": WEIGHTS, "training": TRAINING, "demo": DEMO}
+GENOME = fasta(sequence(600))
+BASE = {
+    "g.fa": GENOME,
+    "h.fa": fasta(sequence(300, seed=1), "chr2"),
+    "t.tsv": ("name\tsequence\tlabel\n" + "".join(f"s{n}\t{'ACGU' * 15}\t{n % 2}\n" for n in range(4))).encode(),
+    "t.gff3": b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n",
+    "c.bed": b"chr1\t99\t180\ta\t0\t+\t0.5\n",
+}  # fmt: skip
+"""What a stranger has at hand; a genome, candidates, a table, known hairpins, calls."""
+OUTPUTS = {"-o", "--bed", "--gff3", "--fasta", "--curve", "--json"}
+MADE = {"--store": "store", "--out": "demo"}
+
+
+class Nothing:
+    """A scorer that finds nothing, at no cost."""
+
+    def __init__(self, *model: Any, rows: int, mini: int, devices: Any) -> None:
+        self.rows = rows
+
+    def submit(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.full(len(inputs[0]), 0.5, dtype=np.float32)
+
+
+def fit(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """In place of a training: what it keeps, by the same calls."""
+    recipe, folder = arguments[3:5]
+    claim(folder, TRAINING)
+    weights.present(folder / "state")
+    append_line(folder / "log.jsonl", "{}")
+    for name in ("best", "state"):
+        weights.save(folder / name, {"x": np.ones(3)}, {"recipe": asdict(recipe), "done": 1, "best": 0.0})
+    return {"x": np.ones(3)}
+
+
+def no_cluster(address: Any) -> Any:
+    raise UsageError("--address: no cluster here")
+
+
+def without_models(patch: Callable[[Any, str, Any], None]) -> None:
+    """Leave out whatever computes; everything that touches a file stays."""
+    refitted = adapt.Refit([{"x": np.ones(3)}] * FOLDS, 0.0, 1.0, True)
+    patch(run, "Scorer", Nothing)
+    patch(prepare, "load_model", lambda *name, **precision: (None, None))
+    patch(score, "load_model", lambda *name, **precision: (None, None))
+    patch(score, "score_molecules", lambda spec, model, molecules, devices: np.zeros(len(molecules.lengths)))
+    patch(learn, "fit", fit)
+    patch(adapt, "LEAST", 0)
+    patch(adapt, "_remembered", lambda source: None)
+    patch(adapt, "_findings", lambda tree: None)
+    patch(adapt, "look", lambda *arguments: (None, None))
+    patch(adapt, "refit", lambda *arguments: refitted)
+    patch(demo, "CONTIGS", {"demo1": 4000})
+    patch(demo, "GAP", ("demo1", 10, 20))
+    patch(demo, "SOFT_MASKED", ("demo1", 30, 40))
+    patch(batch, "_cluster", no_cluster)
+    patch(bench, "bench", lambda *arguments, **options: {})
+    patch(bench, "table", lambda result: "")
+
+
+def call(argv: list[str]) -> int:
+    """Run a command in this process; its exit code."""
+    sys.argv = ["mirscan", *argv]
+    logging.root.handlers = []
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+# ---------------------------------------------------------------------- what is drawn
+PATHS = st.builds(lambda folder, name: os.path.join(folder, name), st.sampled_from(FOLDERS), st.sampled_from(NAMES))
+ODD = st.sampled_from([".", "..", "a", "b", "a/c", "a/..", "./a/../b", "../home", "a/c/../../g.fa", "new", "new/er"])
+ANY = PATHS | ODD
+ENTRIES = st.lists(
+    st.tuples(st.sampled_from(["text", "json", "folder", "hard", "soft", "dangling", *KINDS]), PATHS, ANY), max_size=8
+)
+
+
+DRAWN = [
+    "genome", "genome", "genome", "adapted", "plan", "batch", "export", "score", "fold", "evaluate", "train", "adapt",
+    "demo", "bench",
+]  # fmt: skip
+
+
+@st.composite
+def commands(draw: Any) -> list[str]:
+    """A command line of any command, with paths that point anywhere."""
+
+    def path(usual: str) -> str:
+        return draw(st.just(usual) | st.just(usual) | st.just(usual) | ANY)
+
+    def some(**options: Any) -> list[str]:
+        found = []
+        for name, usual in options.items():
+            if draw(st.booleans()):
+                found += [f"--{name.replace('_', '-')}", path(usual)]
+        return found
+
+    model = draw(st.sampled_from([["--model", "mire2e-tiny", "--weights", path("../tiny")], []]))
+    flags = [flag for flag in ("--per-strand", "--fresh", "--rm-store") if draw(st.booleans())]
+    calls = some(bed="y.bed", gff3="y.gff3", fasta="y.fa")
+    reads = some(regions_file="c.bed", contig_alias="t.tsv")
+    match draw(st.sampled_from(DRAWN)):
+        case "genome":
+            return ["genome", path("g.fa"), "-o", path("x.bw"), *model, *flags, *calls, *reads, *some(store="s")]
+        case "adapted":
+            return ["genome", path("g.fa"), "-o", path("x.bw"), "--adapt", *flags, *some(store="s", weights="../w")]
+        case "plan":
+            return ["plan", path("g.fa"), "--store", path("s"), *model, *reads]
+        case "batch":
+            rows = [[path("g.fa"), path("x.bw"), path("x.bed")], [path("h.fa"), path("a/x.bw"), path("y.bed")]]
+            table = "\n".join("\t".join(row) for row in [["genome", "output", "bed"], *rows])
+            return ["batch", "--manifest", "m.tsv", *model, *flags, "=m.tsv", table]
+        case "export":
+            name = draw(st.sampled_from(["export", "merge"]))
+            per_strand = [flag for flag in flags if flag == "--per-strand"]
+            return [name, path("../scanned"), "-o", path("x.bw"), *per_strand, *calls, *some(genome="g.fa")]
+        case "score":
+            return ["score", "mire2e-tiny", path("h.fa"), "-o", path("x.tsv"), "--weights", path("../tiny")]
+        case "fold":
+            return ["fold", path("g.fa"), "-o", path("x.bw"), *(["--per-strand"] if draw(st.booleans()) else [])]
+        case "evaluate":
+            return ["evaluate", path("c.bed"), path("t.gff3"), "--megabases", "1", "--curve", path("x.tsv")]
+        case "train":
+            return ["train", "deepmir-seq", "--data", path("t.tsv"), "-o", path("run"), "--epochs", "1"]
+        case "adapt":
+            return ["adapt", path("g.fa"), "-o", path("w"), *some(weights="../w")]
+        case "demo":
+            return ["demo", "--out", path("demo"), "--model", "mire2e-tiny", "--weights", "../tiny"]
+    return ["bench", "--json", path("x.json")]
+
+
+# ---------------------------------------------------------------------- the folders, and what may change in them
+@dataclass
+class Home:
+    """A stranger's home, ``home`` in a folder that also has what commands read from outside: ``tiny``, ``scanned``."""
+
+    root: Path
+    templates: dict[str, Path]
+    ours: dict[str, Kind] = field(default_factory=dict)
+    """Real paths of the folders that mirscan made, or that a command line before named and that were made then."""
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    def build(self, entries: list[tuple[str, str, str]]) -> None:
+        """Lay everything out."""
+        self.home.mkdir(parents=True)
+        for name in FOLDERS[1:]:
+            (self.home / name).mkdir()
+        for name, data in BASE.items():
+            (self.home / name).write_bytes(data)
+        for name, template in (("tiny", "weights"), ("scanned", "store"), ("w", "weights")):
+            shutil.copytree(self.templates[template], self.root / name)
+            self.ours[str(self.root / name)] = KINDS[template]
+        for what, name, other in entries:
+            with contextlib.suppress(OSError):  # something is there already
+                self._make(what, self.home / name, self.home / other)
+
+    def _make(self, what: str, path: Path, other: Path) -> None:
+        if os.path.lexists(path):
+            raise FileExistsError(path)
+        match what:
+            case "text":
+                path.write_text(f"dear {path}")
+            case "json":
+                path.write_text(json.dumps({"format_version": 2, "outputs": ["x.bw"], "model": "m"}))
+            case "folder":
+                path.mkdir()
+                for name in ("notes.txt", "0.json", "plan.json"):
+                    (path / name).write_text(f"dear {path}/{name}")
+            case "hard":
+                os.link(other, path)
+            case "soft":
+                path.symlink_to(os.path.relpath(other, path.parent))
+            case "dangling":
+                path.symlink_to("nowhere")
+            case _:
+                shutil.copytree(self.templates[what], path)
+                (path / "notes.txt").write_text(f"dear {path}/notes.txt")
+                self.ours[str(path)] = KINDS[what]
+
+    def state(self) -> dict[str, bytes]:
+        """Every file below the root, and where links lead."""
+        return {
+            str(path): os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+            for path in self.root.rglob("*")
+            if path.is_symlink() or path.is_file()
+        }
+
+    def prepare(self, argv: list[str]) -> list[str]:
+        """Write the manifest that a command line carries with it."""
+        if "=m.tsv" not in argv:
+            return argv
+        at = argv.index("=m.tsv")
+        (self.home / "m.tsv").unlink(missing_ok=True)
+        (self.home / "m.tsv").write_text(argv[at + 1])
+        return argv[:at]
+
+    def check(self, before: dict[str, bytes], argv: list[str]) -> None:
+        """Everything that was there is there, but outputs that were named and what belongs to them."""
+        may = self._may_change(argv)
+        after = self.state()
+        for name, data in before.items():
+            assert after.get(name) == data or may(name), f"{argv}: {name} is not what it was"
+
+    def learned(self, argv: list[str]) -> None:
+        """Folders that exist now and that this command may have made are ours from now on."""
+        for folder, kind in self._folders(argv).items():
+            if folder not in self.ours and os.path.isdir(folder) and kind.is_ours(Path(folder)):
+                self.ours[folder] = kind
+        for folder in [name for name in self.ours if not os.path.isdir(name)]:
+            del self.ours[folder]
+
+    def _real(self, path: str) -> str:
+        return os.path.realpath(self.home / path)
+
+    def _outputs(self, argv: list[str]) -> list[str]:
+        """Files that a command line names as outputs."""
+        if argv[0] in ("train", "adapt", "demo", "plan"):
+            return []
+        if argv[0] == "batch":  # nothing is scanned
+            return []
+        return [argv[at + 1] for at, word in enumerate(argv) if word in OUTPUTS]
+
+    def _folders(self, argv: list[str]) -> dict[str, Kind]:
+        """Folders that a command line names, or that follow from its output."""
+        found: dict[str, Kind] = {}
+        for at, word in enumerate(argv):
+            if word in MADE:
+                found[self._real(argv[at + 1])] = KINDS[MADE[word]]
+        if argv[0] == "demo":
+            found[os.path.join(self._real(argv[2]), "demo.bw.store")] = STORE
+        if argv[0] in ("train", "adapt"):
+            main = argv[argv.index("-o") + 1]
+            found[self._real(main)] = TRAINING if argv[0] == "train" else WEIGHTS
+            if argv[0] == "train":
+                found[self._real(os.path.join(main, "training"))] = TRAINING
+                for name in ("weights", "training/best", "training/state"):
+                    found[self._real(os.path.join(main, name))] = WEIGHTS
+        if argv[0] in ("genome", "batch"):
+            mains = [argv[argv.index("-o") + 1]] if "-o" in argv else []
+            if argv[0] == "batch":
+                lines = (self.home / "m.tsv").read_text().splitlines()
+                mains = [line.split("\t")[1] for line in lines[1:]]
+            for main in mains:
+                if "--store" not in argv:
+                    found[self._real(f"{main}.store")] = STORE
+                if "--adapt" in argv:
+                    found[self._real(f"{main}.adapted")] = WEIGHTS
+        if argv[0] in ("export", "merge"):
+            found[self._real(argv[1])] = STORE  # what interrupted parts left in it is dropped
+        return found
+
+    def _may_change(self, argv: list[str]) -> Callable[[str], bool]:
+        reads = {self._real(argv[1]), self._real(argv[2])} if argv[0] not in ("demo", "batch") else set()
+        named = {self._real(path) for path in self._outputs(argv)} | {
+            os.path.abspath(self.home / path) for path in self._outputs(argv)
+        }
+        if argv[0] in ("genome", "export", "merge", "fold"):
+            main = Path(os.path.abspath(self.home / argv[argv.index("-o") + 1]))
+            stem = main.name.removesuffix(".gz").rsplit(".", 1)
+            if argv[0] == "genome":
+                named.add(str(main.with_name(f"{stem[0]}.run.json")))
+            if "--per-strand" in argv:
+                named |= {str(main.with_name(f"{stem[0]}.{strand}.{stem[-1]}")) for strand in ("plus", "minus")}
+        folders = {name: kind for name, kind in self._folders(argv).items() if self.ours.get(name) is kind}
+
+        def may(name: str) -> bool:
+            if name in named - reads:
+                return True
+            for folder, kind in folders.items():
+                inside = os.path.relpath(name, folder)
+                if kind.files.fullmatch(inside) or inside == kind.mark:
+                    return True
+            return False
+
+        return may
+
+
+def templates(folder: Path, tiny: Path) -> dict[str, Path]:
+    """A store, weights, a training and a demo, as mirscan makes them."""
+    (folder / "g.fa").write_bytes(GENOME)
+    (folder / "t.tsv").write_bytes(BASE["t.tsv"])
+    model = ["--model", "mire2e-tiny", "--weights", str(tiny)]
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        for argv in (
+            ["genome", "g.fa", "-o", "x.bw", *model, "--store", "store"],
+            ["train", "deepmir-seq", "--data", "t.tsv", "-o", "training", "--epochs", "1"],
+            ["demo", "--out", "demo", *model],
+        ):
+            assert call(argv) == 0, argv
+    finally:
+        os.chdir(here)
+    return {"store": folder / "store", "training": folder / "training", "demo": folder / "demo", "weights": tiny}
+
+
+def serve() -> None:
+    """See the module."""
+    without_models(setattr)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        began, child = time.monotonic(), os.fork()
+        if not child:
+            os.chdir(asked["cwd"])
+            sys.stdin = None  # type: ignore[assignment]
+            os._exit(call(asked["argv"]))
+        print(json.dumps(_end(child, began, asked["seconds"])), flush=True)
+
+
+def _end(child: int, began: float, seconds: float | None) -> int:
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if seconds is not None and time.monotonic() - began > seconds:
+            os.kill(child, signal.SIGKILL)
+            seconds = None
+        time.sleep(0.001)
+
+
+if __name__ == "__main__":
+    serve()
