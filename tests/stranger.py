@@ -32,8 +32,8 @@ from mirscan.types import UsageError
 
 FOLDERS = ["", "a", "b", "a/c"]
 NAMES = [
-    "g.fa", "h.fa", "t.tsv", "t.gff3", "c.bed", "x.bw", "x.plus.bw", "x.run.json", "x.bedgraph", "x.tsv", "x.bw.store",
-    "x.bw.adapted", "x.bw.store.deleting", "x.bw.spool", ".x.bw.part", "s", "w", "training", "weights", "state",
+    "g.fa", "h.fa", "t.tsv", "t.gff3", "c.bed", "n.tsv", "x.bw", "x.plus.bw", "x.run.json", "x.bedgraph", "x.tsv",
+    "x.bw.store", "x.bw.adapted", "x.bw.store.deleting", "x.bw.spool", ".x.bw.part", "s", "w", "training", "weights", "state",
     "plan.json", "known", "parts", "scores", "SHA256SUMS", "about.json", "log.jsonl", "demo.fa", "demo.bw.store",
     "viennarna.npz", "notes.txt", "tree",
 ]  # fmt: skip
@@ -44,9 +44,10 @@ BASE = {
     "h.fa": fasta(sequence(300, seed=1), "chr2"),
     "t.tsv": ("name\tsequence\tlabel\n" + "".join(f"s{n}\t{'ACGU' * 15}\t{n % 2}\n" for n in range(4))).encode(),
     "t.gff3": b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n",
-    "c.bed": b"chr1\t99\t180\ta\t0\t+\t0.5\n",
+    "c.bed": b"chr1\t0\t300\ta\t0\t+\t0.5\n",
+    "n.tsv": b"chr1\tone\n",
 }  # fmt: skip
-"""What a stranger has at hand; a genome, candidates, a table, known hairpins, calls."""
+"""What a stranger has at hand: a genome, candidates, a table, known hairpins, calls, names."""
 OUTPUTS = {"-o", "--bed", "--gff3", "--fasta", "--curve", "--json"}
 MADE = {"--store": "store", "--out": "demo"}
 
@@ -112,24 +113,40 @@ def call(argv: list[str]) -> int:
 # ---------------------------------------------------------------------- what is drawn
 PATHS = st.builds(lambda folder, name: os.path.join(folder, name), st.sampled_from(FOLDERS), st.sampled_from(NAMES))
 ODD = st.sampled_from([".", "..", "a", "b", "a/c", "a/..", "./a/../b", "../home", "a/c/../../g.fa", "new", "new/er"])
-ANY = PATHS | ODD
-ENTRIES = st.lists(
-    st.tuples(st.sampled_from(["text", "json", "folder", "hard", "soft", "dangling", *KINDS]), PATHS, ANY), max_size=8
-)
-
-
-DRAWN = [
-    "genome", "genome", "genome", "adapted", "plan", "batch", "export", "score", "fold", "evaluate", "train", "adapt",
-    "demo", "bench",
-]  # fmt: skip
+ANY = PATHS | ODD | st.sampled_from(sorted(BASE))
+LAID = ["text", "json", "folder", "hard", "soft", "dangling", "linked", *KINDS]
+ENTRIES = st.lists(st.tuples(st.sampled_from(LAID), PATHS, ANY), max_size=8)
+SOURCES = {
+    "genome": "g.fa", "adapted": "g.fa", "plan": "g.fa", "batch": "g.fa", "export": "../scanned", "merge": "../scanned",
+    "score": "h.fa", "fold": "g.fa", "evaluate": "c.bed", "train": "t.tsv", "adapt": "g.fa", "demo": "demo",
+    "bench": "x.json",
+}  # fmt: skip
+"""What each command is usually given first."""
 
 
 @st.composite
-def commands(draw: Any) -> list[str]:
+def cases(draw: Any) -> tuple[list[tuple[str, str, str]], list[list[str]]]:
+    """What lies in a home, and one or two command lines."""
+    entries = draw(ENTRIES)
+    there = [name for _, name, _ in entries]
+    return entries, [draw(commands(there)) for _ in range(draw(st.integers(1, 2)))]
+
+
+@st.composite
+def commands(draw: Any, there: list[str]) -> list[str]:
     """A command line of any command, with paths that point anywhere."""
+    said: list[str] = []
 
     def path(usual: str) -> str:
-        return draw(st.just(usual) | st.just(usual) | st.just(usual) | ANY)
+        among = draw(st.sampled_from([usual] * 6 + ["any", "said", "said", "there"]))
+        names = {"said": said, "there": there}.get(among)
+        said.append(draw(ANY) if among == "any" or names == [] else draw(st.sampled_from(names)) if names else usual)
+        return said[-1]
+
+    def track() -> str:
+        """One that ends as a track does, nearly always."""
+        name = path("x.bw")
+        return name if name.endswith((".bw", ".bedgraph")) or not draw(st.integers(0, 5)) else f"{name}.bw"
 
     def some(**options: Any) -> list[str]:
         found = []
@@ -138,38 +155,39 @@ def commands(draw: Any) -> list[str]:
                 found += [f"--{name.replace('_', '-')}", path(usual)]
         return found
 
+    name = draw(st.sampled_from(sorted(SOURCES) + ["genome"] * 4))
+    source = path(SOURCES[name])  # first: what is written later may be the same
     model = draw(st.sampled_from([["--model", "mire2e-tiny", "--weights", path("../tiny")], []]))
+    reads = some(regions_file="c.bed", contig_alias="n.tsv")
     flags = [flag for flag in ("--per-strand", "--fresh", "--rm-store") if draw(st.booleans())]
     calls = some(bed="y.bed", gff3="y.gff3", fasta="y.fa")
-    reads = some(regions_file="c.bed", contig_alias="t.tsv")
-    match draw(st.sampled_from(DRAWN)):
+    per_strand = flags[: flags[:1] == ["--per-strand"]]
+    match name:
         case "genome":
-            return ["genome", path("g.fa"), "-o", path("x.bw"), *model, *flags, *calls, *reads, *some(store="s")]
+            return ["genome", source, "-o", track(), *model, *flags, *calls, *reads, *some(store="s")]
         case "adapted":
-            return ["genome", path("g.fa"), "-o", path("x.bw"), "--adapt", *flags, *some(store="s", weights="../w")]
+            return ["genome", source, "-o", track(), "--adapt", *flags, *some(store="s", weights="../w")]
         case "plan":
-            return ["plan", path("g.fa"), "--store", path("s"), *model, *reads]
+            return ["plan", source, "--store", path("s"), *model, *reads]
         case "batch":
-            rows = [[path("g.fa"), path("x.bw"), path("x.bed")], [path("h.fa"), path("a/x.bw"), path("y.bed")]]
+            rows = [[source, track(), path("x.bed")], [path("h.fa"), track(), path("y.bed")]]
             table = "\n".join("\t".join(row) for row in [["genome", "output", "bed"], *rows])
             return ["batch", "--manifest", "m.tsv", *model, *flags, "=m.tsv", table]
-        case "export":
-            name = draw(st.sampled_from(["export", "merge"]))
-            per_strand = [flag for flag in flags if flag == "--per-strand"]
-            return [name, path("../scanned"), "-o", path("x.bw"), *per_strand, *calls, *some(genome="g.fa")]
+        case "export" | "merge":
+            return [name, source, *some(genome="g.fa"), "-o", track(), *per_strand, *calls]
         case "score":
-            return ["score", "mire2e-tiny", path("h.fa"), "-o", path("x.tsv"), "--weights", path("../tiny")]
+            return ["score", "mire2e-tiny", source, "--weights", path("../tiny"), "-o", path("x.tsv")]
         case "fold":
-            return ["fold", path("g.fa"), "-o", path("x.bw"), *(["--per-strand"] if draw(st.booleans()) else [])]
+            return ["fold", source, "-o", track(), *per_strand]
         case "evaluate":
-            return ["evaluate", path("c.bed"), path("t.gff3"), "--megabases", "1", "--curve", path("x.tsv")]
+            return ["evaluate", source, path("t.gff3"), "--megabases", "1", "--curve", path("x.tsv")]
         case "train":
-            return ["train", "deepmir-seq", "--data", path("t.tsv"), "-o", path("run"), "--epochs", "1"]
+            return ["train", "deepmir-seq", "--data", source, "-o", path("run"), "--epochs", "1"]
         case "adapt":
-            return ["adapt", path("g.fa"), "-o", path("w"), *some(weights="../w")]
+            return ["adapt", source, *some(weights="../w"), "-o", path("w")]
         case "demo":
-            return ["demo", "--out", path("demo"), "--model", "mire2e-tiny", "--weights", "../tiny"]
-    return ["bench", "--json", path("x.json")]
+            return ["demo", "--out", source, "--model", "mire2e-tiny", "--weights", "../tiny"]
+    return ["bench", "--json", source]
 
 
 # ---------------------------------------------------------------------- the folders, and what may change in them
@@ -218,6 +236,14 @@ class Home:
                 path.symlink_to(os.path.relpath(other, path.parent))
             case "dangling":
                 path.symlink_to("nowhere")
+            case "linked":  # a store of ours, one folder of which leads to a folder of the user's
+                users = path.with_name(f"{path.name}.users")
+                users.mkdir()
+                (users / "0.json").write_text(f"dear {users}/0.json")
+                shutil.copytree(self.templates["store"], path)
+                shutil.rmtree(path / "parts")
+                (path / "parts").symlink_to(users)
+                self.ours[str(path)] = STORE
             case _:
                 shutil.copytree(self.templates[what], path)
                 (path / "notes.txt").write_text(f"dear {path}/notes.txt")
@@ -296,10 +322,9 @@ class Home:
         return found
 
     def _may_change(self, argv: list[str]) -> Callable[[str], bool]:
-        reads = {self._real(argv[1]), self._real(argv[2])} if argv[0] not in ("demo", "batch") else set()
-        named = {self._real(path) for path in self._outputs(argv)} | {
-            os.path.abspath(self.home / path) for path in self._outputs(argv)
-        }
+        outputs = self._outputs(argv)
+        named = {self._real(path) for path in outputs} | {os.path.abspath(self.home / path) for path in outputs}
+        reads = {self._real(word) for word, before in zip(argv[1:], argv, strict=False) if before not in OUTPUTS}
         if argv[0] in ("genome", "export", "merge", "fold"):
             main = Path(os.path.abspath(self.home / argv[argv.index("-o") + 1]))
             stem = main.name.removesuffix(".gz").rsplit(".", 1)

@@ -17,7 +17,7 @@ import pytest
 import stranger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stranger import ENTRIES, Home, commands
+from stranger import Home, cases
 
 EXPECTED = {0, 1, 2, 3, 4}
 
@@ -51,8 +51,9 @@ COUNTED: collections.Counter[tuple[str, int]] = collections.Counter()
 
 
 @settings(max_examples=int(os.environ.get("EXAMPLES", 60)), deadline=None, suppress_health_check=list(HealthCheck))
-@given(entries=ENTRIES, lines=st.lists(commands(), min_size=1, max_size=2))
-def test_a_strangers_files_are_safe(home: Any, entries: Any, lines: list[list[str]]) -> None:
+@given(case=cases())
+def test_a_strangers_files_are_safe(home: Any, case: Any) -> None:
+    entries, lines = case
     mine = home(entries)
     for line in lines:
         argv = mine.prepare(line)
@@ -66,11 +67,12 @@ def test_a_strangers_files_are_safe(home: Any, entries: Any, lines: list[list[st
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(entries=ENTRIES, lines=st.lists(commands(), min_size=1, max_size=2), share=st.floats(0, 1), kill=st.booleans())
+@settings(max_examples=int(os.environ.get("EXAMPLES", 2000)), deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=cases(), share=st.floats(0, 1), kill=st.booleans())
 def test_a_strangers_files_are_safe_when_a_command_is_killed(
-    home: Any, server: Any, entries: Any, lines: list[list[str]], share: float, kill: bool
+    home: Any, server: Any, case: Any, share: float, kill: bool
 ) -> None:
+    entries, lines = case
     mine = home(entries)
     for line in lines:
         for seconds in [share * 0.4, None] if kill else [None]:
