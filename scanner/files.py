@@ -275,16 +275,23 @@ def temporary_name(name: str) -> str:
 def sweep(folder: Path, names: Iterable[str]) -> None:
     """Remove what processes that are gone from this host have left in a folder under temporary names of ``names``."""
     stems = {_stem(name) for name in names}
-    with contextlib.suppress(OSError):  # what cannot be removed stays
-        for name in os.listdir(folder):
-            found = _TEMPORARY.fullmatch(name)
-            if found and found["stem"] in stems and found["host"] == host() and _is_gone(found["process"]):
-                left = folder / name
-                if stat.S_ISDIR(left.lstat().st_mode):
-                    _remove_names(left, _IN_TEMPORARY, WEIGHTS.folders)
-                    _rmdir_if_empty(left)
-                elif stat.S_ISREG(left.lstat().st_mode):
-                    left.unlink()
+    try:
+        there = os.listdir(folder)
+    except OSError:
+        return
+    for name in there:
+        found = _TEMPORARY.fullmatch(name)
+        if found and found["stem"] in stems and found["host"] == host() and _is_gone(found["process"]):
+            with contextlib.suppress(OSError):  # what cannot be removed stays
+                _remove_temporary(folder / name)
+
+
+def _remove_temporary(path: Path) -> None:
+    if stat.S_ISDIR(path.lstat().st_mode):
+        _remove_names(path, _IN_TEMPORARY, WEIGHTS.folders)
+        _rmdir_if_empty(path)
+    else:
+        path.unlink()
 
 
 _IN_TEMPORARY = re.compile(rf"{WEIGHTS.files.pattern}|turner\.par|\d+\.fa|(.*/)?\.[^/]*\.mirscan")
@@ -464,12 +471,11 @@ def scratch() -> Iterator[Path]:
     place = Path(tempfile.gettempdir())
     sweep(place, ["scratch"])
     folder = place / temporary_name("scratch")
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
-        _remove_names(folder, _IN_TEMPORARY, WEIGHTS.folders)
-        _rmdir_if_empty(folder)
+        _remove_temporary(folder)
 
 
 # ---------------------------------------------------------------------- folders of weights, replaced as a whole
@@ -499,8 +505,7 @@ def replacing(folder: Path) -> Iterator[Path]:
         yield aside
         os.replace(aside, folder / _NEXT)
     except BaseException:
-        _remove_names(aside, _IN_TEMPORARY, WEIGHTS.folders)
-        _rmdir_if_empty(aside)
+        _remove_temporary(aside)
         raise
     settle(folder)
 

@@ -148,7 +148,7 @@ def _plain(stream: BinaryIO, name: str, spool: Path, soft_mask: SoftMask, log: C
             return Genome(name, census.contigs, census.digest, source)
         except OSError as error:
             reason = f"no index can be kept in the cache folder ({error.strerror})"
-    log(f"{name}: {reason}; its bases are unpacked into {spool}")
+    log(f"{name}: {reason}; its bases are unpacked on the disk of {spool}")
     stream.seek(0)
     bases = sum(contig.length for contig in census.contigs)
     genome = _unpacked(FastaReader(_blocks(stream), name), name, name, spool, soft_mask, least=bases)

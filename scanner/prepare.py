@@ -25,7 +25,7 @@ from mirscan.models import find_model, load_model
 from mirscan.options import Options, check_choice
 from mirscan.paths import Paths, run_file
 from mirscan.select import contig_table, select_segments
-from mirscan.store import ScoreStore
+from mirscan.store import ScoreStore, is_local
 from mirscan.tune import Shape, best_shape
 from mirscan.types import Contig, Grid, InputError, ModelSpec, Plan, Segment, UsageError
 
@@ -193,7 +193,7 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
     if options.output is not None:
         track_files(options.output, options.per_strand)
-    if options.rm_store and "://" in url_of(options):
+    if options.rm_store and not is_local(url_of(options)):
         raise UsageError("--rm-store: only a local store can be removed; leave it out and remove the store yourself")
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)

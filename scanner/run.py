@@ -23,7 +23,7 @@ from mirscan.options import Options
 from mirscan.paths import run_file
 from mirscan.prepare import Prepared, prepare
 from mirscan.scan import Progress, scan
-from mirscan.store import ScoreStore, remove_store
+from mirscan.store import ScoreStore, is_local, remove_store
 from mirscan.types import InputError, Stop, UsageError
 
 log = logging.getLogger("mirscan")
@@ -102,7 +102,7 @@ def publish(
     store.finish()
     record = store.summary(verify=False)
     if not record["scored"]:
-        if "://" not in store.url:
+        if is_local(store.url):
             remove_store(store.url)  # it holds nothing, and would stand in the way of other options
         raise InputError(f"{genome}: no window could be scored: each holds a base that is {_unscorable(options)}")
     written, calls = write_results(store, opened, options, calibration)

@@ -97,7 +97,7 @@ class ScoreStore:
         url, mine = os.fspath(url), plan.to_json()
         if fresh:
             empty_store(url)
-        if _is_local(url):
+        if is_local(url):
             folder = _local(url)
             claim(folder, STORE, owner_name(folder, main) if main is not None else "")
         with _explained(url):
@@ -425,7 +425,7 @@ def empty_store(url: str | os.PathLike[str]) -> None:
     InputError
         If the folder is no store, or not local.
     """
-    if not _is_local(os.fspath(url)):
+    if not is_local(os.fspath(url)):
         raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
     empty_folder(_local(os.fspath(url)), STORE)
 
@@ -436,7 +436,8 @@ def remove_store(url: str | os.PathLike[str]) -> None:
     remove_folder(_local(os.fspath(url)), STORE)
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
+    """Whether a store is a folder of this machine, and not one of an object store or of memory."""
     return not url.startswith(_REMOTE)
 
 
@@ -465,7 +466,7 @@ def _open_documents(url: str) -> Any:
 
 def _place(url: str) -> str | dict[str, str]:
     """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
-    if _is_local(url):
+    if is_local(url):
         return {"driver": "file", "path": f"{_local(url).resolve()}/"}
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and server:

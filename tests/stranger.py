@@ -34,8 +34,8 @@ FOLDERS = ["", "a", "b", "a/c"]
 NAMES = [
     "g.fa", "h.fa", "t.tsv", "t.gff3", "c.bed", "n.tsv", "x.bw", "x.plus.bw", "x.run.json", "x.bedgraph", "x.tsv",
     "x.bw.store", "x.bw.adapted", "x.bw.store.deleting", "x.bw.spool", ".x.bw.part", "s", "w", "training", "weights",
-    "state", "plan.json", "known", "parts", "scores", "SHA256SUMS", "about.json", "log.jsonl", "demo.fa", "demo.bw.store",
-    "viennarna.npz", "notes.txt", "tree",
+    "state", "plan.json", "known", "parts", "scores", "SHA256SUMS", "about.json", "log.jsonl", "demo.fa",
+    "demo.bw.store", "viennarna.npz", "notes.txt", "tree",
 ]  # fmt: skip
 KINDS = {"store": STORE, "weights": WEIGHTS, "training": TRAINING, "demo": DEMO}
 GENOME = fasta(sequence(600))
