@@ -140,7 +140,7 @@ def _similarity(
             start = end - WORD
             for k in range(offsets[word], offsets[word + 1]):
                 place = places[k]
-                if start > 0 and bases[start - 1] == text[place - 1]:
+                if start > 0 and bases[start - 1] == text[place - 1] and text[place - 1] < 4:
                     continue  # the word before began the same stretch
                 total = np.float32(0.0)
                 for i in range(start, end):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mirscan.kernels.bases import encode, reverse_complement
@@ -88,6 +88,7 @@ def mutated(generator: np.random.Generator, codes: np.ndarray) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 10_000))
+@example(seed=216)  # ambiguous bases of hairpin and precursor meet
 @settings(max_examples=25, deadline=None)
 def test_similarity_is_that_of_a_plain_reference(seed: int) -> None:
     generator = np.random.default_rng(seed)
