@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stranger import Home, cases
 
-EXPECTED = {0, 1, 2, 3, 4}
+EXPECTED = {0, 2, 3, 4}
+"""Done, wrong options, bad input, incomplete: a traceback ends with 1."""
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,9 @@ def home(tmp_path: Path, templates: dict[str, Path], monkeypatch: pytest.MonkeyP
 
     def make(entries: list[tuple[str, str, str]]) -> Home:
         os.chdir(tmp_path)
-        shutil.rmtree(tmp_path / f"{next(numbers) - 1}", ignore_errors=True)
-        made = Home(tmp_path / f"{next(numbers) - 1}", templates)
+        number = next(numbers)
+        shutil.rmtree(tmp_path / f"{number - 1}", ignore_errors=True)
+        made = Home(tmp_path / f"{number}", templates)
         made.build(entries)
         os.chdir(made.home)
         return made
@@ -50,7 +52,7 @@ def home(tmp_path: Path, templates: dict[str, Path], monkeypatch: pytest.MonkeyP
 COUNTED: collections.Counter[tuple[str, int]] = collections.Counter()
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", 60)), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases())
 def test_a_strangers_files_are_safe(home: Any, case: Any) -> None:
     entries, lines = case
@@ -67,7 +69,7 @@ def test_a_strangers_files_are_safe(home: Any, case: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-@settings(max_examples=int(os.environ.get("EXAMPLES", 2000)), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=cases(), share=st.floats(0, 1), kill=st.booleans())
 def test_a_strangers_files_are_safe_when_a_command_is_killed(
     home: Any, server: Any, case: Any, share: float, kill: bool
@@ -104,8 +106,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield ask
     process.stdin.close()
     process.wait(60)
-    print(dict(COUNTED))
 
 
 def teardown_module() -> None:
+    """With ``pytest -s``: how often each command ended how."""
     print(sorted(COUNTED.items()))
