@@ -451,7 +451,7 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def nameless(folder: Path | None = None, memory: int = 0) -> IO[bytes]:
-    """A file without a name: whatever ends the process, nothing is left behind.
+    """A file without a name: however the process ends, nothing is left behind.
 
     Parameters
     ----------
@@ -483,7 +483,7 @@ def scratch() -> Iterator[Path]:
 def replacing(folder: Path) -> Iterator[Path]:
     """New contents for a folder of weights: written aside, then moved into place file by file.
 
-    Files that the old `SUMS` lists go; whatever else lies there stays where it is. A process that is killed before the
+    Files that the old `SUMS` lists go; all others stay where they are. A process that is killed before the
     new contents are complete leaves the old ones; one that is killed later leaves what `settle` completes.
 
     Yields

@@ -1,7 +1,7 @@
 """A stranger's folders and command lines, drawn at random, and what of theirs a command may touch.
 
 Run as a program it is a server for tests that kill: each line on standard input is a command to run in a process of its
-own, ``{"cwd", "argv", "seconds"}``, killed after so many seconds; each line of output is how it ended.
+own, ``{"cwd", "argv", "seconds"}``, killed after that time; each line of output is its exit code.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def no_cluster(address: Any) -> Any:
 
 
 def without_models(patch: Callable[[Any, str, Any], None]) -> None:
-    """Leave out whatever computes; everything that touches a file stays."""
+    """Leave out what computes; everything that touches a file stays."""
     refitted = adapt.Refit([{"x": np.ones(3)}] * FOLDS, 0.0, 1.0, True)
     patch(run, "Scorer", Nothing)
     patch(prepare, "load_model", lambda *name, **precision: (None, None))

@@ -1,4 +1,4 @@
-"""One look at all paths (scanner/paths.py): whatever a command line says, no file of the user's is lost."""
+"""One look at all paths (scanner/paths.py): no command line makes a user lose a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a command line says, every file that it does not name as an output has the same bytes afterwards."""
+"""No command line changes a file that it does not name as an output."""
 
 from __future__ import annotations
 
