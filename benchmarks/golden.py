@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mirscan.doctor import GOLDEN, record
+from mirscan.commands.doctor import GOLDEN, record
 
 
 def main() -> None:

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import RNA
 
-from mirscan.folding import turner_tables
-from mirscan.hairpins import SPAN
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.kernels.hairpins import Scan, scan_hairpins, trace_hairpins
-from mirscan.proposals import propose
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.hairpins import SPAN
+from mirscan.structure.proposals import propose
 
 STEP = 20
 WINDOW = 100
@@ -94,7 +94,7 @@ def on_devices(bases: int, chunks: list[int], rounds: int) -> None:
     """Both strands of random bases on all devices: equal to the kernel in every value, and timed beside it."""
     import jax
 
-    from mirscan.hairpins_jax import DeviceScan
+    from mirscan.structure.recurrence_jax import DeviceScan
 
     random, tables, devices = np.random.default_rng(0), turner_tables(), tuple(jax.local_devices())
     plus = random.integers(0, 4, bases).astype(np.uint8)

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from mirscan.cascade import structure_figures, structures
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, configure
-from mirscan.examples import Corpus, Sources, read_corpus, read_loci
-from mirscan.folding import ViennaFolder
+from mirscan.evaluation.ranking import average_precision, max_f1, percentile
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import decode
 from mirscan.kernels.windows import cut
-from mirscan.metrics import average_precision, max_f1, percentile
 from mirscan.models import MODELS, load_model
-from mirscan.train import runner
+from mirscan.structure.folders import ViennaFolder
+from mirscan.training.loop import runner
+from mirscan.training.mire2e import structure_figures, structures
+from mirscan.training.mire2e_windows import Corpus, Sources, read_corpus, read_loci
 from mirscan.types import Grid
 
 SPEC = MODELS["mire2e"]

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mirscan.folding import turner_tables
 from mirscan.kernels.bases import encode, reverse_complement
-from mirscan.proposals import CEILING, Proposals, composition_threshold, propose
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.proposals import CEILING, Proposals, composition_threshold, propose
 
 PIECE = 1 << 18
 GENOMES = {  # the contig and megabases whose rate is counted; known hairpins are looked for in all of the file

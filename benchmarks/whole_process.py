@@ -20,7 +20,7 @@ from statistics import median
 import psutil
 from accelerator import PROGRAM
 
-from mirscan.yardsticks import machine, rna_fold
+from mirscan.commands.bench_machine import machine, rna_fold
 
 FOLDS = 2000
 

@@ -79,7 +79,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model at all: a run then takes a tenth of a second."""
     from program import Double
 
-    from mirscan import prepare, run
+    from mirscan.scanning import prepare, run
 
     monkeypatch.setattr(run, "Scorer", Double)
     monkeypatch.setattr(prepare, "load_model", lambda *name, **precision: (None, None))

@@ -12,18 +12,18 @@ import pytest
 from flax import nnx
 from typer.testing import CliRunner
 
-from mirscan import adapt as adapting
-from mirscan.adapt import ADAPTED, FOLDS, PRECURSORS, adapt_file, draw_blocks, is_adapted, refit
 from mirscan.checkpoints import weights
 from mirscan.cli import app
 from mirscan.genome import open_genome
 from mirscan.models import MODELS, filled, load_model
 from mirscan.models.duplex import MEMBERS
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.scanning.jobs import BLOCK, fold_of
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
+from mirscan.training import adapt as adapting
+from mirscan.training.adapt import ADAPTED, FOLDS, PRECURSORS, adapt_file, draw_blocks, is_adapted, refit
 from mirscan.types import InputError, UsageError
-from mirscan.work import BLOCK, fold_of
 
 WIDE = 128
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mirscan.annotation import (
+from mirscan.calls.annotation import (
     CERTAIN,
     CHANCE,
     CLAIM,
@@ -25,14 +25,14 @@ from mirscan.annotation import (
     fit_annotation,
 )
 from mirscan.cli import app
-from mirscan.homology import read_known
-from mirscan.judge import judge
+from mirscan.commands.evaluate import judge
 from mirscan.kernels.bases import decode, reverse_complement
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.known.homology import read_known
+from mirscan.scanning.jobs import HAIRPIN
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import IncompleteError, InputError, Plan, UsageError
-from mirscan.work import HAIRPIN
 
 LOCI = (400, 1200, 2000, 2600)
 """Hairpins of the synthetic genome, 70 bases each; the precursors known are the second and a relative of the last."""

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirscan import batch, cli
-from mirscan.batch import scan_batch
-from mirscan.options import Options
-from mirscan.parts import PartQueue, Slot, most_wanting, read_manifest, slots
-from mirscan.run import scan_genome
-from mirscan.runs import Worker, runs_of
-from mirscan.scan import Progress
+from mirscan import cli
+from mirscan.cluster import driver as batch
+from mirscan.cluster.driver import scan_batch
+from mirscan.cluster.queue import PartQueue, Slot, most_wanting, read_manifest, slots
+from mirscan.cluster.runs import Worker, runs_of
+from mirscan.scanning.loop import Progress
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import IncompleteError, InputError, Stop, Stopped, UsageError
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mirscan import bench as benchmark
-from mirscan import subjects
-from mirscan.bench import bench, compare, table
 from mirscan.cli import app
+from mirscan.commands import bench as benchmark
+from mirscan.commands import bench_subject as subjects
+from mirscan.commands.bench import bench, compare, table
+from mirscan.commands.bench_machine import cost, machine
+from mirscan.commands.bench_subject import Setting, Subject
 from mirscan.devices import local_devices
-from mirscan.scan import scan
+from mirscan.scanning.loop import scan
 from mirscan.store import ScoreStore
-from mirscan.subjects import Setting, Subject
 from mirscan.types import UsageError
-from mirscan.yardsticks import cost, machine
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirscan import cli
-from mirscan.calibrate import (
+from mirscan.calls.flags import LOW_COMPLEXITY, NEAR, find_flags
+from mirscan.calls.precision import (
     CLADES,
     FITTED_PER_MB,
     Calibration,
@@ -27,7 +28,6 @@ from mirscan.calibrate import (
     save_calibration,
 )
 from mirscan.checkpoints import weights
-from mirscan.flags import LOW_COMPLEXITY, NEAR, find_flags
 from mirscan.kernels.bases import decode, encode, reverse_complement
 from mirscan.types import Call, InputError, UsageError
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.call import MIN_PAIRS, _Levels, _stem_loop, budget_threshold, call
+from mirscan.calls.of_windows import MIN_PAIRS, _Levels, _stem_loop, budget_threshold, call
 from mirscan.store import ScoreStore
 from mirscan.types import Call, Contig, Grid, IncompleteError, Plan, Segment
 
@@ -154,7 +154,7 @@ def test_budget_and_merging(
     scores = random_scores(np.random.default_rng(seed), len(blank(lengths, grid)), levels)
     store = make_store(lengths, scores, part_windows, grid)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mirscan.call._LEVELS_HELD", held)
+        patch.setattr("mirscan.calls.of_windows._LEVELS_HELD", held)
         threshold, budget = budget_threshold(store, calls_per_mb)
     assert budget == math.ceil(calls_per_mb * plain_covered(store, scores) / 1e6)
     expected = plain_threshold(store, scores, budget)
@@ -188,7 +188,7 @@ def test_what_is_held_follows_the_budget(monkeypatch: pytest.MonkeyPatch) -> Non
         forget(levels, budget)
         held.append(levels.held)
 
-    monkeypatch.setattr("mirscan.call._LEVELS_HELD", 1000)
+    monkeypatch.setattr("mirscan.calls.of_windows._LEVELS_HELD", 1000)
     monkeypatch.setattr(_Levels, "forget", watched)
     assert budget_threshold(store, 20.0) == everything
     assert 0 < max(held) <= 4 * 80

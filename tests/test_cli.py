@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 from program import GOOD, LENGTH, PROGRAM, Double, Place, assert_one_line, fasta, sequence
 
-from mirscan import finish, prepare, run
 from mirscan.formats import bed
 from mirscan.formats.bigwig import BigWigWriter
-from mirscan.options import Options
-from mirscan.spool import Spool
+from mirscan.genome.spool import Spool
+from mirscan.scanning import prepare, run
+from mirscan.scanning import results as finish
+from mirscan.scanning.options import Options
 from mirscan.store import ScoreStore
 
 BAD = {

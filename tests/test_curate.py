@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mirscan.curate import (
+from mirscan.kernels.bases import encode, reverse_complement
+from mirscan.models import MODELS, set_weights, untrained_model
+from mirscan.models.duplex import MEMBERS
+from mirscan.structure.hairpins import contig_hairpins
+from mirscan.training.duplex_labels import (
     ANTISENSE,
     BACKGROUND,
     BALANCE,
@@ -20,12 +24,8 @@ from mirscan.curate import (
     label_hairpins,
     precursor_weights,
 )
-from mirscan.examples import Background, Locus, Precursor, known_kmers
-from mirscan.hairpins import contig_hairpins
-from mirscan.kernels.bases import encode, reverse_complement
-from mirscan.mine import Rounds, mine, score_hairpins
-from mirscan.models import MODELS, set_weights, untrained_model
-from mirscan.models.duplex import MEMBERS
+from mirscan.training.duplex_rounds import Rounds, mine, score_hairpins
+from mirscan.training.mire2e_windows import Background, Locus, Precursor, known_kmers
 
 STEM = "UGGAGGCCUUCGAUGGUAGACUAG"
 

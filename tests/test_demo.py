@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan.demo import (
+from mirscan.commands.demo import (
     CONTIGS,
     GAP,
     PRECURSORS,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan import doctor
 from mirscan.checkpoints import weights
-from mirscan.demo import PRECURSORS
-from mirscan.doctor import Check, examine, inputs_of, versions
+from mirscan.commands import doctor
+from mirscan.commands.demo import PRECURSORS
+from mirscan.commands.doctor import Check, examine, inputs_of, versions
 from mirscan.models import MODELS
 from mirscan.types import InputError
 

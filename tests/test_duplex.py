@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.folding import turner_tables
-from mirscan.hairpins import SCALARS, contig_hairpins, find_hairpins, in_order
 from mirscan.kernels.bases import encode, reverse_complement
 from mirscan.kernels.duplex import (
     BEYOND,
@@ -21,7 +19,9 @@ from mirscan.kernels.duplex import (
     trinucleotide_entropy,
 )
 from mirscan.kernels.hairpins import trace_hairpins
-from mirscan.proposals import propose
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.hairpins import SCALARS, contig_hairpins, find_hairpins, in_order
+from mirscan.structure.proposals import propose
 
 
 def codes_of(text: str) -> np.ndarray:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.evaluate import Places, evaluate_calls, match, non_redundant
-from mirscan.metrics import average_precision, max_f1
+from mirscan.evaluation.matching import Places, evaluate_calls, match, non_redundant
+from mirscan.evaluation.ranking import average_precision, max_f1
 
 
 def places(*rows: tuple[int, int, int, bool]) -> Places:

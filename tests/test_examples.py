@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.examples import (
+from mirscan.kernels.bases import decode, reverse_complement
+from mirscan.training.mire2e_windows import (
     LINEAGES,
     PLANTS,
     PRECURSOR,
@@ -27,7 +28,6 @@ from mirscan.examples import (
     read_precursors,
     split,
 )
-from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.types import InputError
 
 

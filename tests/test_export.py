@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirscan.export import check_format, export, track_files
+from mirscan.scanning.tracks import check_format, export, track_files
 from mirscan.store import ScoreStore
 from mirscan.types import Contig, Grid, IncompleteError, InputError, Plan, Segment, UsageError
 

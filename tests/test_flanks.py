@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan.examples import Precursor
-from mirscan.flanks import cuts, read_arms, with_lower_stems
+from mirscan.training.duplex_stems import cuts, read_arms, with_lower_stems
+from mirscan.training.mire2e_windows import Precursor
 from mirscan.types import InputError
 
 TABLE = """hairpin_id\thairpin_acc\tspecies\tstart1\tend1\tmature_name

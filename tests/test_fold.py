@@ -17,13 +17,14 @@ import RNA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan import cli, fold
-from mirscan.fold import UNKNOWN, fold_genome, strand_energies, tile_hairpins
-from mirscan.folding import turner_tables
-from mirscan.hairpins import contig_hairpins
+from mirscan import cli
+from mirscan.commands import fold
+from mirscan.commands.fold import UNKNOWN, fold_genome, strand_energies, tile_hairpins
 from mirscan.kernels.bases import encode, reverse_complement
 from mirscan.kernels.hairpins import scan_hairpins
 from mirscan.kernels.tracks import lay_over
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.hairpins import contig_hairpins
 from mirscan.types import InputError, UsageError
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import RNA
 
-from mirscan.folding import HairpinFolder, ViennaFolder, over_tiles, scan_contig, turner_tables
 from mirscan.kernels.hairpins import INF, scan_hairpins
+from mirscan.structure.folders import HairpinFolder, ViennaFolder, over_tiles, scan_contig, turner_tables
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 LET_7 = "UGGGAUGAGGUAGUAGGUUGUAUAGUUUUAGGGUCACACCCACCACUGGGAGAUAACUAUACAAUCUACUGUCUUUCCUA"  # MI0000060

@@ -22,9 +22,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mirscan import fasta
-from mirscan.contigs import take_census
-from mirscan.genome import Genome, open_genome
+from mirscan.genome import Genome, fasta, open_genome
+from mirscan.genome.contigs import take_census
 from mirscan.kernels.bases import ABSENT, CODE, encode
 from mirscan.types import Contig, InputError
 

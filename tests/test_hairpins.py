@@ -9,16 +9,8 @@ import RNA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.folding import turner_tables
-from mirscan.kernels.hairpins import (
-    INF,
-    KEY,
-    MAX_SPAN,
-    compact_hairpins,
-    dot_brackets,
-    scan_hairpins,
-    trace_hairpins,
-)
+from mirscan.kernels.hairpins import INF, KEY, MAX_SPAN, compact_hairpins, dot_brackets, scan_hairpins, trace_hairpins
+from mirscan.structure.folders import turner_tables
 
 PAIRS = {(0, 3), (3, 0), (1, 2), (2, 1), (2, 3), (3, 2)}
 TABLES = turner_tables()

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan import cli, engines
-from mirscan.engines import choose_engine, device_engine, seconds_per_base
-from mirscan.fold import fold_genome
-from mirscan.folding import NUMBA, Engine, turner_tables
-from mirscan.hairpins import contig_hairpins
-from mirscan.hairpins_jax import DeviceScan
+from mirscan import cli
+from mirscan.commands.fold import fold_genome
 from mirscan.kernels.bases import decode
 from mirscan.kernels.hairpins import INF, KEY, MAX_SPAN, scan_hairpins
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
+from mirscan.structure import engines
+from mirscan.structure.engines import choose_engine, device_engine, seconds_per_base
+from mirscan.structure.folders import NUMBA, Engine, turner_tables
+from mirscan.structure.hairpins import contig_hairpins
+from mirscan.structure.recurrence_jax import DeviceScan
 
 TABLES = turner_tables()
 ONE = tuple(jax.local_devices()[:1])

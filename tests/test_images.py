@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import RNA
 
-from mirscan.folding import ViennaFolder
 from mirscan.kernels.bases import ABSENT, encode
 from mirscan.kernels.images import COLUMNS, ROWS, hairpin_images
 from mirscan.kernels.stems import pair_table
+from mirscan.structure.folders import ViennaFolder
 
 COLOURS = {"A": (255, 255, 0), "C": (0, 0, 255), "G": (255, 0, 0), "U": (0, 255, 0), "N": (0, 0, 0), "-": (0, 0, 0)}
 

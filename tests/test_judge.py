@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan.judge import judge, table
+from mirscan.commands.evaluate import judge, table
 from mirscan.store import ScoreStore
 from mirscan.types import Contig, Grid, InputError, Plan, Segment
 

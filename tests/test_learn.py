@@ -13,12 +13,12 @@ import pytest
 from flax import nnx
 
 from mirscan.checkpoints.weights import describe, restore
-from mirscan.learn import examples, learn, read_labelled, train_file
+from mirscan.commands.score import score_molecules
 from mirscan.models import MODELS, find_model, load_model
-from mirscan.molecules import molecules_of
-from mirscan.recipes import PUBLISHED, published
-from mirscan.score import score_molecules
-from mirscan.train import LONG, SHORT, _order, logits_of
+from mirscan.structure.molecules import molecules_of
+from mirscan.training.from_table import examples, learn, read_labelled, train_file
+from mirscan.training.loop import LONG, SHORT, _order, logits_of
+from mirscan.training.published import PUBLISHED, published
 from mirscan.types import InputError, UsageError
 
 HEADER = "name\tsequence\tlabel\n"

@@ -21,7 +21,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 import numpy as np
-import mirscan.run as run
+import mirscan.scanning.run as run
 from mirscan.options import Options
 
 class Constant:

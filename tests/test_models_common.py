@@ -14,13 +14,13 @@ import pytest
 from flax import nnx
 
 from mirscan.checkpoints import weights
+from mirscan.commands.score import score_molecules
 from mirscan.devices import Scorer
 from mirscan.kernels.bases import ABSENT
-from mirscan.learn import examples
 from mirscan.models import MODELS, load_model, plain
-from mirscan.molecules import fold_sequences, molecules_of
-from mirscan.recipes import published
-from mirscan.score import score_molecules
+from mirscan.structure.molecules import fold_sequences, molecules_of
+from mirscan.training.from_table import examples
+from mirscan.training.published import published
 from mirscan.types import Molecules
 
 PARAMETERS = {

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan import run, store
-from mirscan.batch import scan_batch
-from mirscan.finish import merge
-from mirscan.options import Options
+from mirscan import store
+from mirscan.cluster.driver import scan_batch
+from mirscan.scanning import run
+from mirscan.scanning.options import Options
+from mirscan.scanning.results import merge
 from mirscan.store import ScoreStore
 from mirscan.types import IncompleteError, InputError
 

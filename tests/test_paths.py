@@ -15,13 +15,14 @@ import pytest
 from program import GOOD, Place, assert_one_line, fasta, sequence
 from test_files import contents
 
-from mirscan import cli, learn
-from mirscan.batch import scan_batch
+from mirscan import cli
 from mirscan.checkpoints import weights
+from mirscan.cluster.driver import scan_batch
+from mirscan.cluster.runs import runs_of
 from mirscan.files import STORE, WEIGHTS
-from mirscan.options import Options
 from mirscan.paths import Paths
-from mirscan.runs import runs_of
+from mirscan.scanning.options import Options
+from mirscan.training import from_table as learn
 from mirscan.types import InputError
 
 TABLE = "name\tsequence\tlabel\n" + "".join(f"s{n}\t{'ACGU' * 15}\t{n % 2}\n" for n in range(40))

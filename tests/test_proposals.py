@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.folding import turner_tables
 from mirscan.kernels.bases import encode
-from mirscan.proposals import CEILING, composition_threshold, propose
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.proposals import CEILING, composition_threshold, propose
 
 # hsa-let-7a-1 (MI0000060), hsa-mir-21 (MI0000077), dme-bantam (MI0000387)
 PRECURSORS = (

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mirscan.commands.score import score_molecules
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.models import MODELS, load_model
-from mirscan.molecules import fold_sequences, molecules_of
-from mirscan.options import Options
-from mirscan.run import scan_genome
-from mirscan.score import score_molecules
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
+from mirscan.structure.molecules import fold_sequences, molecules_of
 from mirscan.types import Grid, InputError, UsageError
 
 GRID = Grid(100, 20)

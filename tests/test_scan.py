@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from mirscan.devices import Scorer, local_devices
 from mirscan.genome import open_genome
 from mirscan.models import find_model, load_model
-from mirscan.options import Options
-from mirscan.prepare import make_plan
-from mirscan.run import scan_genome
-from mirscan.scan import Progress, scan
+from mirscan.scanning.loop import Progress, scan
+from mirscan.scanning.options import Options
+from mirscan.scanning.prepare import make_plan
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.types import InputError, ModelError, Plan, Stop, Stopped
 
@@ -92,7 +92,7 @@ class Scanned:
 
 
 class Bench:
-    """Scans genomes in a folder by the pieces of `mirscan.run`."""
+    """Scans genomes in a folder by the pieces of `mirscan.scanning.run`."""
 
     def __init__(self, folder: Path, weights: Path) -> None:
         self.folder, self.weights, self.runs = folder, weights, 0

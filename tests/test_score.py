@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirscan import cli, molecules
+from mirscan import cli
+from mirscan.commands.score import score_fasta, score_molecules
 from mirscan.kernels.bases import ABSENT
 from mirscan.models import MODELS, load_model
-from mirscan.molecules import LONGEST, fold_once, fold_sequences, molecules_of, read_sequences, row_folder
-from mirscan.score import score_fasta, score_molecules
+from mirscan.structure import molecules
+from mirscan.structure.molecules import LONGEST, fold_once, fold_sequences, molecules_of, read_sequences, row_folder
 from mirscan.types import InputError, UsageError
 
 LET_7 = "UGGGAUGAGGUAGUAGGUUGUAUAGUUUUAGGGUCACACCCACCACUGGGAGAUAACUAUACAAUCUACUGUCUUUCCUA"  # MI0000060

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirscan.select import ContigRow, contig_table, select_segments
+from mirscan.genome.regions import ContigRow, contig_table, select_segments
 from mirscan.types import Contig, Grid, InputError, Segment
 
 CONTIGS = (Contig("chr1", 1000), Contig("2", 350, ambiguous=7), Contig("tiny", 99), Contig("chrM", 100), Contig("e", 0))

@@ -13,11 +13,20 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mirscan.cascade import STAGES, assemble, draw_stems, pairs, partners, structure_figures, structures, train_stage
-from mirscan.examples import Sources
 from mirscan.kernels.duplex import BEYOND, LOOP, NOTHING, PAIRED, UNPAIRED
 from mirscan.models import load_model
-from mirscan.train import Recipe, altered, fit, guided_error, keras_adam, runner
+from mirscan.training.loop import Recipe, altered, fit, guided_error, keras_adam, runner
+from mirscan.training.mire2e import (
+    STAGES,
+    assemble,
+    draw_stems,
+    pairs,
+    partners,
+    structure_figures,
+    structures,
+    train_stage,
+)
+from mirscan.training.mire2e_windows import Sources
 from mirscan.types import InputError, UsageError
 
 RECIPE = Recipe(batch=32, epochs=3, learning_rate=0.05, warmup=2, dropout=False)
@@ -215,7 +224,7 @@ def test_stages_need_the_ones_before(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_cascade_trains_and_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mirscan.cascade.STEMS", replace(RECIPE, epochs=1, dropout=False))
+    monkeypatch.setattr("mirscan.training.mire2e.STEMS", replace(RECIPE, epochs=1, dropout=False))
     generator = np.random.default_rng(0)
     count = 600
     stems = draw_stems(count)

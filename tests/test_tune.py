@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from mirscan import prepare, tune
 from mirscan.devices import ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, local_devices, rows_for
 from mirscan.models import find_model, load_model
-from mirscan.options import Options
+from mirscan.scanning import prepare, tune
+from mirscan.scanning.options import Options
+from mirscan.scanning.tune import Shape, best_shape, choose_shape, sample_inputs
 from mirscan.store import ScoreStore
-from mirscan.tune import Shape, best_shape, choose_shape, sample_inputs
 from mirscan.types import InputError, Plan
 
 SPEC = find_model("mire2e-tiny")

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mirscan.copies import count_copies
 from mirscan.kernels.bases import reverse_complement
 from mirscan.kernels.words import count_words, mean_copies
+from mirscan.structure.copies import count_copies
 
 K = 9
 
@@ -64,7 +64,7 @@ def test_counts_saturate() -> None:
 def test_pieces_and_strand_do_not_matter(monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
     contigs = [sequence(1, 3000), sequence(2, 400), sequence(3, 2000)]
     whole = count_copies(lambda i, a, b: contigs[i][a:b], [len(c) for c in contigs])
-    monkeypatch.setattr("mirscan.copies.PIECE", piece)
+    monkeypatch.setattr("mirscan.structure.copies.PIECE", piece)
     pieces = count_copies(lambda i, a, b: contigs[i][a:b], [len(c) for c in contigs])
     turned = [reverse_complement(c) for c in contigs]
     other = count_copies(lambda i, a, b: turned[i][a:b], [len(c) for c in contigs])

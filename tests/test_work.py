@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirscan.flags import LOW_COMPLEXITY
-from mirscan.hairpins import contig_hairpins
+from mirscan.calls.flags import LOW_COMPLEXITY
+from mirscan.calls.of_hairpins import non_redundant
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.clusters import DOUBT
 from mirscan.kernels.duplex import trinucleotide_entropy
 from mirscan.models import MODELS
-from mirscan.options import Options
-from mirscan.pick import non_redundant
-from mirscan.run import scan_genome, scan_shard
+from mirscan.scanning.jobs import HAIRPIN, REACH
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome, scan_shard
 from mirscan.store import ScoreStore
+from mirscan.structure.hairpins import contig_hairpins
 from mirscan.types import Grid
-from mirscan.work import HAIRPIN, REACH
 
 GRID = Grid(100, 20)
 

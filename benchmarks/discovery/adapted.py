@@ -16,11 +16,11 @@ import numpy as np
 from corpus import joined, protocols, read_corpus, training_set
 from cross_fit import judge, log, rows_of, scored
 
-from mirscan.adapt import findings_in, last_layers, logits_of, refit, remember
 from mirscan.models import MODELS
 from mirscan.models.duplex import FOLDS
-from mirscan.train import best_weights
-from mirscan.work import fold_of
+from mirscan.scanning.jobs import fold_of
+from mirscan.training.adapt import findings_in, last_layers, logits_of, refit, remember
+from mirscan.training.loop import best_weights
 
 
 def main() -> None:

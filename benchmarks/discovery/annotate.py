@@ -5,7 +5,8 @@
 After cross_fit.py, whose hairpin tables and scores are in the work folder. Of miRBase and MirGeneDB (no plants) the
 loci of a chromosome leave by name and by a shared word of thirty bases within the species; orthologues stay. The
 weights of the combination are fitted on the other chromosomes. `--by-energy` takes the energy residual for the score
-where there is none yet. The last line holds the weights fitted on all chromosomes, for `mirscan.annotation.WEIGHTS`.
+where there is none yet. The last line holds the weights fitted on all chromosomes, for
+`mirscan.calls.annotation.WEIGHTS`.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from typing import NamedTuple
 import numpy as np
 from corpus import unique, unseen_scores
 
-from mirscan.annotation import CHANCE, CLAIM, Weights, annotation, count_claims, evidence, fit_annotation
-from mirscan.copies import count_copies
-from mirscan.curate import PRECURSOR, held_out, label_hairpins
-from mirscan.evaluate import Figures, Places, evaluate_calls
-from mirscan.examples import Precursor, read_loci, read_precursors
+from mirscan.calls.annotation import CHANCE, CLAIM, Weights, annotation, count_claims, evidence, fit_annotation
+from mirscan.evaluation.matching import Figures, Places, evaluate_calls
 from mirscan.genome import open_genome
-from mirscan.hairpins import SCALARS, Hairpins
-from mirscan.homology import index_known
 from mirscan.kernels.homology import similarity
-from mirscan.work import HAIRPIN
+from mirscan.known.homology import index_known
+from mirscan.scanning.jobs import HAIRPIN
+from mirscan.structure.copies import count_copies
+from mirscan.structure.hairpins import SCALARS, Hairpins
+from mirscan.training.duplex_labels import PRECURSOR, held_out, label_hairpins
+from mirscan.training.mire2e_windows import Precursor, read_loci, read_precursors
 
 STEM = "cel_ce10_chrI_II_III_M"
 CHROMOSOMES = ("chrI", "chrII", "chrIII")
@@ -47,7 +48,7 @@ class Chromosome(NamedTuple):
     logits: np.ndarray
     homology: np.ndarray
     shown: np.ndarray
-    """Evidence (`mirscan.annotation.evidence`)."""
+    """Evidence (`mirscan.calls.annotation.evidence`)."""
 
 
 def read_worm(data: Path, work: Path, scores: dict[str, np.ndarray], *, by_energy: bool) -> list[Chromosome]:

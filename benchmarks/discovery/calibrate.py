@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from corpus import unique, unseen_scores
 
-from mirscan.calibrate import Sample, fit_calibration, fit_logistic, save_calibration
+from mirscan.calls.precision import Sample, fit_calibration, fit_logistic, save_calibration
 from mirscan.checkpoints import weights
-from mirscan.evaluate import BLOCK, Places, match, non_redundant
-from mirscan.examples import read_loci
+from mirscan.evaluation.matching import BLOCK, Places, match, non_redundant
 from mirscan.genome import open_genome
+from mirscan.training.mire2e_windows import read_loci
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Of estimated precision."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mirscan.copies import Copies, count_copies
-from mirscan.curate import (
+from mirscan.genome import open_genome
+from mirscan.structure.copies import Copies, count_copies
+from mirscan.structure.hairpins import SCALARS, Hairpins, contig_hairpins
+from mirscan.training.duplex_labels import (
     ANTISENSE,
     BACKGROUND,
     PRECURSOR,
@@ -20,10 +22,8 @@ from mirscan.curate import (
     precursor_weights,
     supported,
 )
-from mirscan.examples import Background, Locus, Precursor, group, known_kmers, read_loci, read_precursors
-from mirscan.flanks import cuts, read_arms, with_lower_stems
-from mirscan.genome import open_genome
-from mirscan.hairpins import SCALARS, Hairpins, contig_hairpins
+from mirscan.training.duplex_stems import cuts, read_arms, with_lower_stems
+from mirscan.training.mire2e_windows import Background, Locus, Precursor, group, known_kmers, read_loci, read_precursors
 
 FOLDS = 3
 ALWAYS = FOLDS
@@ -75,7 +75,7 @@ class Corpus:
     weights: np.ndarray
     contigs: list[Contig]
     cuts: np.ndarray
-    """Of the precursors, see `mirscan.flanks.cuts`."""
+    """Of the precursors, see `mirscan.training.duplex_stems.cuts`."""
     supported: np.ndarray
     """Which precursors (bool) MirGeneDB supports."""
     known: np.ndarray

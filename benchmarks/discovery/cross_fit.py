@@ -21,14 +21,14 @@ import numpy as np
 from corpus import ALWAYS, Contig, Corpus, describe_loci, joined, protocols, read_corpus, training_set
 from flax import nnx
 
-from mirscan.adapt import PRECURSORS, remember
 from mirscan.checkpoints import weights as checkpoints
-from mirscan.evaluate import Figures, Places, evaluate_calls
-from mirscan.hairpins import SCALARS, Hairpins
-from mirscan.mine import Rounds, mine, score_hairpins
+from mirscan.evaluation.matching import Figures, Places, evaluate_calls
 from mirscan.models import MODELS, set_weights
+from mirscan.scanning.jobs import in_place
+from mirscan.structure.hairpins import SCALARS, Hairpins
+from mirscan.training.adapt import PRECURSORS, remember
+from mirscan.training.duplex_rounds import Rounds, mine, score_hairpins
 from mirscan.types import ModelSpec
-from mirscan.work import in_place
 
 SETS = {
     "worm": ("cel_",),

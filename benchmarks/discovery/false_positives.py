@@ -14,12 +14,12 @@ import numpy as np
 from corpus import Contig, read_corpus, unseen_scores
 from cross_fit import places
 
-from mirscan.evaluate import match, non_redundant
-from mirscan.examples import kmers
-from mirscan.folding import turner_tables
-from mirscan.hairpins import SCALARS
+from mirscan.evaluation.matching import match, non_redundant
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
+from mirscan.structure.folders import turner_tables
+from mirscan.structure.hairpins import SCALARS
+from mirscan.training.mire2e_windows import kmers
 
 WORD = 20
 REPEATED, PERFECT, LONG = 1.2, 0.85, 105

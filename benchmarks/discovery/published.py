@@ -19,11 +19,11 @@ from corpus import Contig, read_corpus, unseen_scores
 from cross_fit import log, places, rows_of
 
 from mirscan.checkpoints.weights import registry
-from mirscan.evaluate import Figures, evaluate_calls
-from mirscan.judge import judge
+from mirscan.commands.evaluate import judge
+from mirscan.evaluation.matching import Figures, evaluate_calls
 from mirscan.models import MODELS
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One recipe of `mirscan.mine` judged by held-out families too, where 65 loci cannot tell recipes apart.
+"""Judges one recipe of `mirscan.training.duplex_rounds` by held-out families too: 65 loci cannot rank recipes.
 
     python benchmarks/discovery/recipes.py ../shared/data --work FOLDER --name NAME [--fold fold1] [--seed 1]
         [--rounds '{"hard": 100000, "repeated": 1, "epochs": [2, 5]}'] [--model duplex-single]
@@ -31,11 +31,11 @@ from corpus import (
 from cross_fit import judge, log, rounds_of, rows_of, scored
 from flax import nnx
 
-from mirscan.curate import BACKGROUND, Curated
-from mirscan.examples import group
 from mirscan.kernels.words import MIXER
-from mirscan.mine import mine, score_hairpins
 from mirscan.models import MODELS, set_weights
+from mirscan.training.duplex_labels import BACKGROUND, Curated
+from mirscan.training.duplex_rounds import mine, score_hairpins
+from mirscan.training.mire2e_windows import group
 
 SHARE = 16
 """One family in so many is held out."""

@@ -19,7 +19,7 @@ from figures import figures, mean_of, row
 from rerun import Examples, cost_table, cross_validate, encoded, recipe_of, rerun
 
 from mirscan.models import MODELS
-from mirscan.recipes import published
+from mirscan.training.published import published
 
 NAMES = ("SE", "SP", "PPV", "F", "g", "AUROC", "AUPR", "balanced F")
 MAIN = {"2017": "deepmirgene", "2016": "deepmirgene2016"}

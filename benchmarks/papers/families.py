@@ -13,8 +13,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from data import Labelled
 
-from mirscan.examples import kmers
 from mirscan.kernels.bases import encode
+from mirscan.training.mire2e_windows import kmers
 
 WORD = 16
 """Bases of an exact word that makes two molecules relatives."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mirscan.metrics import average_precision
+from mirscan.evaluation.ranking import average_precision
 
 
 def figures(positive: np.ndarray, scores: np.ndarray) -> dict[str, float]:

@@ -21,13 +21,13 @@ from releases import WINDOW, negatives, positives
 from rerun import Examples, recipe_of, rerun
 from sklearn.metrics import roc_auc_score
 
-from mirscan.cascade import predicted_structure
 from mirscan.devices import best_precision
+from mirscan.evaluation.ranking import average_precision, max_f1, precision_recall
 from mirscan.kernels.bases import CODE
-from mirscan.metrics import average_precision, max_f1, precision_recall
 from mirscan.models import find_model, load_model, set_weights
-from mirscan.molecules import window_inputs
-from mirscan.train import Recipe, fit, focal_loss, runner
+from mirscan.structure.molecules import window_inputs
+from mirscan.training.loop import Recipe, fit, focal_loss, runner
+from mirscan.training.mire2e import predicted_structure
 
 NAMES = ("AUPR", "max F1", "F1 at recall .2", "false at recall .2", "AUROC")
 PAPER = {

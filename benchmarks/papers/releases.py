@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from data import Labelled, family_of, read_fasta
 
-from mirscan.examples import read_loci
-from mirscan.folding import over_tiles, turner_tables
 from mirscan.kernels.bases import decode, encode, reverse_complement
 from mirscan.kernels.hairpins import Tables
-from mirscan.proposals import propose
+from mirscan.structure.folders import over_tiles, turner_tables
+from mirscan.structure.proposals import propose
+from mirscan.training.mire2e_windows import read_loci
 
 PUBLISHED = {"train": (1_854, 87_500, 787_500), "test": (27, 12_500, 112_500)}
 """The paper's positives, hairpins and flats."""
@@ -66,7 +66,7 @@ def negatives(data: Path, part: Literal["train", "test"], hairpins: int, flats: 
     Parameters
     ----------
     hairpins : int
-        Stem-loops as `mirscan.proposals.propose` bounds them, at most 120 bases, on either strand.
+        Stem-loops as `mirscan.structure.proposals.propose` bounds them, at most 120 bases, on either strand.
     flats : int
         Stretches of 100 bases that wholly contain no such stem-loop on their strand.
 

@@ -16,11 +16,11 @@ from figures import figures
 from flax import nnx
 
 from mirscan.devices import best_precision
-from mirscan.learn import examples, learn, named
 from mirscan.models import MODELS, plain, set_weights
-from mirscan.molecules import fold_once, molecules_of
-from mirscan.recipes import Published, published
-from mirscan.train import fit, runner
+from mirscan.structure.molecules import fold_once, molecules_of
+from mirscan.training.from_table import examples, learn, named
+from mirscan.training.loop import fit, runner
+from mirscan.training.published import Published, published
 from mirscan.types import ModelSpec
 
 

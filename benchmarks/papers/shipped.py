@@ -21,7 +21,7 @@ from mirtrons import examples_of
 from rerun import Examples, recipe_of, trained
 
 from mirscan.checkpoints import weights
-from mirscan.recipes import published
+from mirscan.training.published import published
 
 PRECURSORS = ("deepmirgene", "deepmirgene2016", "deepmir-seq", "mirdnn-animal")
 IMAGES = ("deepmir-vgg-3m-256fu",)

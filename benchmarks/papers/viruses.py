@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.checkpoints.weights import registry
-from mirscan.examples import read_loci
-from mirscan.metrics import average_precision, percentile
+from mirscan.evaluation.ranking import average_precision, percentile
 from mirscan.models import MODELS
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
+from mirscan.training.mire2e_windows import read_loci
 
 
 def scanned(fasta: Path, model: str) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,0 +1,1 @@
+"""One scan or many on a Ray cluster: driver, runs, queue, manifest."""

@@ -1,0 +1,1 @@
+"""The verbs beside the scan: fold, score, evaluate, demo, doctor, bench."""

@@ -1,0 +1,1 @@
+"""Calls against known hairpins, and rankings: pure figures, no files."""

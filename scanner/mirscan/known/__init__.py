@@ -1,0 +1,1 @@
+"""Known precursors: read, grouped, compared with hairpins."""

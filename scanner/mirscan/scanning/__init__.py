@@ -1,0 +1,1 @@
+"""The main job: options, plan, loop, tracks, results."""

@@ -1,0 +1,1 @@
+"""Bases to stem-loops: folding, the recurrence on cores and accelerators, proposals."""

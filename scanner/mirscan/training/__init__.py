@@ -1,0 +1,1 @@
+"""Trainings: the loop, the losses, one module for each recipe."""
