@@ -24,9 +24,9 @@ import RNA
 
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.kernels.hairpins import Scan, scan_hairpins, trace_hairpins
-from mirscan.structure.folders import turner_tables
 from mirscan.structure.hairpins import SPAN
 from mirscan.structure.proposals import propose
+from mirscan.structure.turner import turner_tables
 
 STEP = 20
 WINDOW = 100

@@ -23,11 +23,12 @@ from mirscan.evaluation.ranking import average_precision, max_f1, percentile
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import decode
 from mirscan.kernels.windows import cut
+from mirscan.known.precursors import read_loci
 from mirscan.models import MODELS, load_model
 from mirscan.structure.folders import ViennaFolder
 from mirscan.training.loop import runner
 from mirscan.training.mire2e import structure_figures, structures
-from mirscan.training.mire2e_windows import Corpus, Sources, read_corpus, read_loci
+from mirscan.training.mire2e_windows import Corpus, Sources, read_corpus
 from mirscan.types import Grid
 
 SPEC = MODELS["mire2e"]

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.kernels.bases import encode, reverse_complement
-from mirscan.structure.folders import turner_tables
 from mirscan.structure.proposals import CEILING, Proposals, composition_threshold, propose
+from mirscan.structure.turner import turner_tables
 
 PIECE = 1 << 18
 GENOMES = {  # the contig and megabases whose rate is counted; known hairpins are looked for in all of the file

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mirscan.errors import InputError
 from mirscan.files import SUMS, WEIGHTS, listed, replacing, save_arrays, save_tree, settle, write_file
-from mirscan.types import InputError
 
 HERE = Path(__file__).resolve().parent
 CALIBRATION = "calibration.json"

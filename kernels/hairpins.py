@@ -62,7 +62,7 @@ class Scan(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """Loop energies, int16 in dcal/mol; `mirscan.structure.folders.turner_tables` makes them.
+    """Loop energies, int16 in dcal/mol; `mirscan.structure.turner.turner_tables` makes them.
 
     Bases count A 0, C 1, G 2, U 3; a key of several bases reads them 5' to 3' as digits to base four. Entries of bases
     that cannot pair are 0 except where INF is named.
@@ -616,7 +616,7 @@ def scan_hairpins(
     codes : (n,) uint8
         The contig, 0..3; anything above never pairs.
     tables : Tables
-        From `mirscan.structure.folders.turner_tables`.
+        From `mirscan.structure.turner.turner_tables`.
     span : int
         Longest stem-loop in bases, 5 to `MAX_SPAN`.
     first, last : int

@@ -28,12 +28,12 @@ from mirscan import cli
 from mirscan.checkpoints import weights
 from mirscan.cluster import driver as batch
 from mirscan.commands import bench, demo, score
+from mirscan.errors import UsageError
 from mirscan.files import DEMO, STORE, TRAINING, WEIGHTS, Kind, append_line, claim
 from mirscan.models.duplex import FOLDS
 from mirscan.scanning import prepare, run
 from mirscan.training import adapt
 from mirscan.training import from_table as learn
-from mirscan.types import UsageError
 
 FOLDERS = ["", "a", "b", "a/c"]
 NAMES = [

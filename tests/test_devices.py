@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from mirscan.devices import Scorer, backend, compiled_rows, configure, local_devices, mini_batch, rows_for
+from mirscan.errors import ModelError, UsageError
 from mirscan.models import find_model, load_model
-from mirscan.types import ModelError, UsageError
 
 SPEC = find_model("mire2e-tiny")
 ROWS = 32

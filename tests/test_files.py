@@ -1,4 +1,4 @@
-"""What is written, replaced and removed (scanner/files.py): whole files, folders of ours, nothing of the user's."""
+"""What is written, replaced and removed (mirscan.files): whole files, folders of ours, nothing of the user's."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from program import GOOD, Place, assert_one_line
 
 from mirscan import files
 from mirscan.checkpoints import weights
+from mirscan.errors import InputError
 from mirscan.files import DEMO, STORE, TRAINING, WEIGHTS, AtomicFile, Kind, claim, empty_folder, remove_folder, sweep
-from mirscan.store import ScoreStore, remove_store
-from mirscan.types import InputError, Plan
+from mirscan.store import ScoreStore
+from mirscan.store.places import remove_store
+from mirscan.types import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 GONE = (1 << 22) + 1
@@ -46,7 +48,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # ---------------------------------------------------------------------- one place that writes
-WRITERS = {"scanner/files.py", "scanner/store.py", "scanner/formats/atomic.py"}
+WRITERS = {"scanner/mirscan/files.py", "scanner/mirscan/store/__init__.py"}
 FORBIDDEN = {
     "os": "remove unlink rmdir removedirs rename renames replace truncate open link symlink mkfifo",
     "shutil": "rmtree move copy copy2 copyfile copytree chown make_archive unpack_archive",

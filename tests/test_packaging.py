@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +19,6 @@ import mirscan
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SETUPTOOLS = PROJECT["tool"]["setuptools"]
 HEAVY = {"jax", "jaxlib", "flax", "orbax", "optax", "numba", "llvmlite", "tensorstore", "RNA", "pyfaidx"}
 
 
@@ -30,36 +30,38 @@ def tracked() -> list[Path]:
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def test_every_folder_with_modules_is_packaged() -> None:
-    folders = {name: ROOT / folder for name, folder in SETUPTOOLS["package-dir"].items()}
-    found = {
-        ".".join([name, *path.parent.relative_to(folder).parts])
-        for name, folder in folders.items()
-        for path in folder.rglob("*.py")
+BUILD = "import sys; from setuptools import build_meta as b; getattr(b, 'build_' + sys.argv[1])(sys.argv[2])"
+
+
+def built(what: str, source: Path, target: Path) -> Path:
+    """A wheel or sdist of a source tree, by the backend that pyproject.toml names."""
+    target.mkdir()
+    subprocess.run([sys.executable, "-c", BUILD, what, target], cwd=source, check=True, capture_output=True)
+    return next(target.iterdir())
+
+
+def test_wheels_of_checkout_and_sdist_hold_every_file_of_the_package(tmp_path: Path) -> None:
+    for path in tracked():
+        copy = tmp_path / "checkout" / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch() if path.stat().st_size > 100_000 else shutil.copy(path, copy)  # weights take long to pack
+    for link in (path for path in (ROOT / "scanner" / "mirscan").iterdir() if path.is_symlink()):
+        (tmp_path / "checkout" / link.relative_to(ROOT)).symlink_to(link.readlink())
+    wheel = built("wheel", tmp_path / "checkout", tmp_path / "one")
+    with tarfile.open(built("sdist", tmp_path / "checkout", tmp_path / "two")) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    other = built("wheel", next((tmp_path / "unpacked").iterdir()), tmp_path / "three")
+    names, others = (set(zipfile.ZipFile(path).namelist()) for path in (wheel, other))
+    assert names == others
+    homes = {"scanner/mirscan": "mirscan", "kernels": "mirscan/kernels", "checkpoints": "mirscan/checkpoints"}
+    wanted = {
+        f"{package}/{path.relative_to(ROOT / home).as_posix()}"
+        for home, package in homes.items()
+        for path in tracked()
+        if path.is_relative_to(ROOT / home)
     }
-    assert found == set(SETUPTOOLS["packages"])
-    for name in found:
-        root = max((package for package in folders if f"{name}.".startswith(f"{package}.")), key=len)
-        inside = folders[root].joinpath(*name.removeprefix(root).split("."))
-        assert (inside / "__init__.py").is_file()
-
-
-def test_the_files_of_a_checkpoint_are_packaged(tiny_weights: Path) -> None:
-    shipped = [path for path in tracked() if path.is_relative_to(ROOT / "checkpoints") and path.suffix != ".py"]
-    names = [path.relative_to(ROOT / "checkpoints").as_posix() for path in shipped]
-    names += [f"model/{p.relative_to(tiny_weights).as_posix()}" for p in tiny_weights.rglob("*") if p.is_file()]
-    patterns = SETUPTOOLS["package-data"]["mirscan.checkpoints"]
-    for name in names:
-        # a star of setuptools stays inside one folder, unlike fnmatch's
-        assert any(
-            "**" in pattern or (pattern.count("/") == name.count("/") and fnmatch.fnmatch(name, pattern))
-            for pattern in patterns
-        ), f"checkpoints/{name} would not be installed"
-
-
-def test_the_typing_marker_is_packaged() -> None:
-    assert "py.typed" in SETUPTOOLS["package-data"]["mirscan"]
-    assert (ROOT / "scanner" / "py.typed").is_file()
+    assert {name for name in names if name.startswith("mirscan/")} == wanted
+    assert "mirscan/py.typed" in names
 
 
 def test_one_version_everywhere() -> None:

@@ -1,4 +1,4 @@
-"""One look at all paths (scanner/paths.py): no command line makes a user lose a file."""
+"""One look at all paths (scanner/mirscan/paths.py): no command line makes a user lose a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mirscan import cli
 from mirscan.checkpoints import weights
 from mirscan.cluster.driver import scan_batch
 from mirscan.cluster.runs import runs_of
+from mirscan.errors import InputError
 from mirscan.files import STORE, WEIGHTS
 from mirscan.paths import Paths
 from mirscan.scanning.options import Options
 from mirscan.training import from_table as learn
-from mirscan.types import InputError
 
 TABLE = "name\tsequence\tlabel\n" + "".join(f"s{n}\t{'ACGU' * 15}\t{n % 2}\n" for n in range(40))
 

@@ -16,12 +16,12 @@ from mirscan.commands.score import score_molecules
 from mirscan.evaluation.ranking import percentile
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import decode
+from mirscan.known.precursors import read_loci
 from mirscan.models import MODELS, load_model
 from mirscan.scanning.options import Options
 from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
 from mirscan.structure.molecules import fold_sequences, molecules_of
-from mirscan.training.mire2e_windows import read_loci
 from mirscan.types import Grid
 
 GRID = Grid(100, 20)

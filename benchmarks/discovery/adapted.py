@@ -16,9 +16,9 @@ import numpy as np
 from corpus import joined, protocols, read_corpus, training_set
 from cross_fit import judge, log, rows_of, scored
 
+from mirscan.genome.halves import fold_of
 from mirscan.models import MODELS
 from mirscan.models.duplex import FOLDS
-from mirscan.scanning.jobs import fold_of
 from mirscan.training.adapt import findings_in, last_layers, logits_of, refit, remember
 from mirscan.training.loop import best_weights
 

@@ -25,11 +25,11 @@ from mirscan.evaluation.matching import Figures, Places, evaluate_calls
 from mirscan.genome import open_genome
 from mirscan.kernels.homology import similarity
 from mirscan.known.homology import index_known
+from mirscan.known.precursors import Precursor, read_loci, read_precursors
 from mirscan.scanning.jobs import HAIRPIN
 from mirscan.structure.copies import count_copies
 from mirscan.structure.hairpins import SCALARS, Hairpins
 from mirscan.training.duplex_labels import PRECURSOR, held_out, label_hairpins
-from mirscan.training.mire2e_windows import Precursor, read_loci, read_precursors
 
 STEM = "cel_ce10_chrI_II_III_M"
 CHROMOSOMES = ("chrI", "chrII", "chrIII")

@@ -26,7 +26,7 @@ from mirscan.calls.precision import Sample, fit_calibration, fit_logistic, save_
 from mirscan.checkpoints import weights
 from mirscan.evaluation.matching import BLOCK, Places, match, non_redundant
 from mirscan.genome import open_genome
-from mirscan.training.mire2e_windows import read_loci
+from mirscan.known.precursors import read_loci
 
 BINS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Of estimated precision."""

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.genome import open_genome
+from mirscan.known.precursors import Locus, Precursor, group, known_kmers, read_loci, read_precursors
 from mirscan.structure.copies import Copies, count_copies
 from mirscan.structure.hairpins import SCALARS, Hairpins, contig_hairpins
+from mirscan.training.background import Background
 from mirscan.training.duplex_labels import (
     ANTISENSE,
     BACKGROUND,
@@ -23,7 +25,6 @@ from mirscan.training.duplex_labels import (
     supported,
 )
 from mirscan.training.duplex_stems import cuts, read_arms, with_lower_stems
-from mirscan.training.mire2e_windows import Background, Locus, Precursor, group, known_kmers, read_loci, read_precursors
 
 FOLDS = 3
 ALWAYS = FOLDS

@@ -17,9 +17,9 @@ from cross_fit import places
 from mirscan.evaluation.matching import match, non_redundant
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
-from mirscan.structure.folders import turner_tables
+from mirscan.known.precursors import kmers
 from mirscan.structure.hairpins import SCALARS
-from mirscan.training.mire2e_windows import kmers
+from mirscan.structure.turner import turner_tables
 
 WORD = 20
 REPEATED, PERFECT, LONG = 1.2, 0.85, 105

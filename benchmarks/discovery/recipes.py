@@ -32,10 +32,10 @@ from cross_fit import judge, log, rounds_of, rows_of, scored
 from flax import nnx
 
 from mirscan.kernels.words import MIXER
+from mirscan.known.precursors import group
 from mirscan.models import MODELS, set_weights
 from mirscan.training.duplex_labels import BACKGROUND, Curated
 from mirscan.training.duplex_rounds import mine, score_hairpins
-from mirscan.training.mire2e_windows import group
 
 SHARE = 16
 """One family in so many is held out."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from mirscan.training.mire2e_windows import Precursor, read_precursors
+from mirscan.known.precursors import Precursor, read_precursors
 
 DEEPMIRGENE = ("human", "whole", "new")
 """``whole`` is the papers' cross-species set."""

@@ -14,7 +14,7 @@ import numpy as np
 from data import Labelled
 
 from mirscan.kernels.bases import encode
-from mirscan.training.mire2e_windows import kmers
+from mirscan.known.precursors import kmers
 
 WORD = 16
 """Bases of an exact word that makes two molecules relatives."""

@@ -26,7 +26,8 @@ from mirscan.evaluation.ranking import average_precision, max_f1, precision_reca
 from mirscan.kernels.bases import CODE
 from mirscan.models import find_model, load_model, set_weights
 from mirscan.structure.molecules import window_inputs
-from mirscan.training.loop import Recipe, fit, focal_loss, runner
+from mirscan.training.loop import Recipe, fit, runner
+from mirscan.training.losses import focal_loss
 from mirscan.training.mire2e import predicted_structure
 
 NAMES = ("AUPR", "max F1", "F1 at recall .2", "false at recall .2", "AUROC")

@@ -14,9 +14,10 @@ from data import Labelled, family_of, read_fasta
 
 from mirscan.kernels.bases import decode, encode, reverse_complement
 from mirscan.kernels.hairpins import Tables
-from mirscan.structure.folders import over_tiles, turner_tables
+from mirscan.known.precursors import read_loci
+from mirscan.structure.engines import over_tiles
 from mirscan.structure.proposals import propose
-from mirscan.training.mire2e_windows import read_loci
+from mirscan.structure.turner import turner_tables
 
 PUBLISHED = {"train": (1_854, 87_500, 787_500), "test": (27, 12_500, 112_500)}
 """The paper's positives, hairpins and flats."""

@@ -17,11 +17,11 @@ import numpy as np
 
 from mirscan.checkpoints.weights import registry
 from mirscan.evaluation.ranking import average_precision, percentile
+from mirscan.known.precursors import read_loci
 from mirscan.models import MODELS
 from mirscan.scanning.options import Options
 from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
-from mirscan.training.mire2e_windows import read_loci
 
 
 def scanned(fasta: Path, model: str) -> tuple[np.ndarray, np.ndarray, float]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mirscan.types import IncompleteError, InputError, ModelError, Stop, Stopped, UsageError
+from mirscan.errors import IncompleteError, InputError, ModelError, UsageError
+from mirscan.terminal import progress, ranges, stoppable
 
 app = typer.Typer(
     name="mirscan",
@@ -127,13 +124,13 @@ def genome(
     )  # fmt: skip
     if shard is not None:
         number, count = _shard(shard, output)
-        with _stoppable() as stop, _progress() as report:
+        with stoppable() as stop, progress() as report:
             done = scan_shard(fasta, options, number, count, report=report, stop=stop)
         log.info("%s: shard %s done, %s of %s parts", done["store"], shard, done["mine"], done["parts"])
         return
     if output is None:
         raise UsageError("give -o FILE for the track, or --shard I/N and --store for a part of the work")
-    with _stoppable() as stop, _progress() as report:
+    with stoppable() as stop, progress() as report:
         record = scan_genome(fasta, options, report=report, stop=stop)
     log.info(
         "%s: %s of %s windows scored, %s calls, %.0f windows/s; the record is in %s",
@@ -248,7 +245,7 @@ def batch(
         rm_store=rm_store, fresh=fresh, batch=batch_windows, mini_batch=mini_batch, part_windows=part_windows,
         precision=precision,  # type: ignore[arg-type]
     )  # fmt: skip
-    with _stoppable() as stop, _progress() as report:
+    with stoppable() as stop, progress() as report:
         records = scan_batch(
             runs_of(fasta, manifest, options), manifest=manifest, address=address, workers=workers, threads=threads,
             attempts=attempts, timeout=timeout, report=report, stop=stop,
@@ -311,7 +308,7 @@ def demo(
     """Make a small example genome with known precursors in it, scan it, and say what was found."""
     from mirscan.commands.demo import demonstrate
 
-    with _stoppable() as stop, _progress() as report:
+    with stoppable() as stop, progress() as report:
         findings = demonstrate(out, model=model, weights=weights, report=report, stop=stop)
     typer.echo(findings)
 
@@ -356,7 +353,7 @@ def info(store: Annotated[str, typer.Argument(help="Store of a scan")]) -> None:
     from mirscan.store import ScoreStore
 
     for key, value in ScoreStore.open(store).summary().items():
-        shown = _ranges(value) if key == "parts_missing" else f"{value:,}" if isinstance(value, int) else value
+        shown = ranges(value) if key == "parts_missing" else f"{value:,}" if isinstance(value, int) else value
         typer.echo(f"{key.replace('_', ' '):<16} {shown}")
 
 
@@ -553,7 +550,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
-        with _stoppable():
+        with stoppable():
             app()
     except (ModelError, UsageError, InputError, IncompleteError) as error:
         code = {ModelError: 1, UsageError: 2, InputError: 3, IncompleteError: 4}[type(error)]
@@ -591,67 +588,3 @@ def _shard(text: str, output: Path | None) -> tuple[int, int]:
     if output is not None:
         raise UsageError("--shard scans into the store alone: -o is for `mirscan merge`")
     return int(number), int(count)
-
-
-def _ranges(numbers: list[int]) -> str:
-    shown = ", ".join(map(str, numbers[:10]))
-    return f"{len(numbers):,}" + (f" ({shown}{', ...' if len(numbers) > 10 else ''})" if numbers else "")
-
-
-@contextmanager
-def _stoppable() -> Iterator[Stop]:
-    """A first SIGINT or SIGTERM asks the command to stop, a second one ends it at once."""
-    stop = Stop()
-    received: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        log.info("stopping; the same command resumes")
-        stop.request()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    except Stopped:
-        sys.exit(128 + received[0])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Any], None]]:
-    """A bar on a terminal, else one line in 30 seconds; on standard error in both cases."""
-    from mirscan.scanning.loop import Progress
-
-    def line(progress: Progress) -> str:
-        rate = (progress.done - progress.resumed) / max(progress.seconds, 1e-9)
-        left = (progress.total - progress.done) / max(rate, 1e-9)
-        return f"{progress.done:,} of {progress.total:,} windows, {rate:,.0f} windows/s, {_clock(left)} left"
-
-    if sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        columns = (TextColumn("scanning"), BarColumn(), TextColumn("{task.description}"))
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("compiling", total=None)
-            yield lambda p: bar.update(task, total=p.total, completed=p.done, description=line(p))
-    else:
-        shown = [time.monotonic()]
-
-        def report(progress: Progress) -> None:
-            if time.monotonic() - shown[0] >= 30:
-                shown[0] = time.monotonic()
-                log.info(line(progress))
-
-        yield report
-
-
-def _clock(seconds: float) -> str:
-    if seconds >= 172_800:
-        return f"{seconds / 86_400:.1f} days"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

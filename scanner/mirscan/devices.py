@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mirscan.types import ModelError, ModelSpec, UsageError
+from mirscan.errors import ModelError, UsageError
+from mirscan.types import ModelSpec
 
 CPU_STEPS = 16
 """Mini-batches in one compiled step on a CPU: long enough that dispatch does not count, short enough to stop soon."""

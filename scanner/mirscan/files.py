@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self, cast
 
-from mirscan.types import InputError
+from mirscan.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np

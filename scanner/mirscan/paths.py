@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from mirscan.errors import IncompleteError, InputError
 from mirscan.files import STORE, TRAINING, WEIGHTS, AtomicFile, Kind, check_folder, is_stream, listed, owner_of, sweep
-from mirscan.types import IncompleteError, InputError
 
 
 @dataclass(frozen=True)

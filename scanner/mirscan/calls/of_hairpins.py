@@ -13,10 +13,11 @@ import numpy as np
 from mirscan.calls.annotation import CLAIM, WEIGHTS, count_claims
 from mirscan.calls.annotation import annotate as annotated
 from mirscan.calls.flags import NEAR, find_flags
+from mirscan.errors import UsageError
 from mirscan.kernels.bases import decode, reverse_complement
 from mirscan.kernels.hairpins import dot_brackets, trace_hairpins
-from mirscan.structure.folders import turner_tables
-from mirscan.types import STRANDS, Call, UsageError
+from mirscan.structure.turner import turner_tables
+from mirscan.types import STRANDS, Call
 
 if TYPE_CHECKING:
     from mirscan.genome import Genome

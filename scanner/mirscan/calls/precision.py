@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mirscan.checkpoints.weights import CALIBRATION
+from mirscan.errors import InputError, UsageError
 from mirscan.files import AtomicFile
-from mirscan.types import Call, InputError, UsageError
+from mirscan.types import Call
 
 FITTED_PER_MB = 1000
 """Best calls a megabase on which the line is fitted: hairpins far below, which the model missed, would flatten it."""

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirscan.cluster.queue import PartQueue, Slot, most_wanting, slots
 from mirscan.cluster.runs import Run, Worker, checked, look_at_all
-from mirscan.store import empty_store
-from mirscan.types import IncompleteError, InputError, ModelError, Stop, UsageError
+from mirscan.errors import IncompleteError, InputError, ModelError, Stop, UsageError
+from mirscan.store.places import empty_store
 
 if TYPE_CHECKING:
     from mirscan.scanning.loop import Progress

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirscan.cluster.queue import MORE_COLUMNS, read_manifest
-from mirscan.store import ScoreStore, remove_store
-from mirscan.types import Stop, Stopped, UsageError
+from mirscan.cluster.manifest import MORE_COLUMNS, read_manifest
+from mirscan.errors import Stop, Stopped, UsageError
+from mirscan.store import ScoreStore
+from mirscan.store.places import remove_store
 
 if TYPE_CHECKING:  # JAX and the models are loaded by who scans or writes results: a worker, once it has its accelerator
     from mirscan.calls.precision import Calibration
@@ -174,14 +175,14 @@ def look_at_all(runs: Sequence[Run], manifest: Path | None = None) -> None:
 
 
 def runs_of(genome: Path | None, manifest: Path | None, options: Options) -> list[tuple[str, Options]]:
-    """One genome, or those of a manifest (`mirscan.cluster.queue.read_manifest`), with the options of each.
+    """One genome, or those of a manifest (`mirscan.cluster.manifest.read_manifest`), with the options of each.
 
     Raises
     ------
     UsageError
         If both are given, or neither, or an output for all genomes of a manifest.
     InputError
-        As `mirscan.cluster.queue.read_manifest`.
+        As `mirscan.cluster.manifest.read_manifest`.
     """
     if (genome is None) == (manifest is None):
         raise UsageError("give a genome and -o, or --manifest with a row for each genome")

@@ -15,6 +15,7 @@ from flax import nnx
 from mirscan.checkpoints.weights import registry
 from mirscan.commands.bench_machine import Cost, Task, cost
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, mini_batch
+from mirscan.errors import UsageError
 from mirscan.files import write_file
 from mirscan.genome import Genome, open_genome
 from mirscan.kernels.bases import reverse_complement
@@ -24,10 +25,10 @@ from mirscan.scanning.jobs import jobs
 from mirscan.scanning.loop import scan
 from mirscan.scanning.tune import sample_inputs
 from mirscan.store import ScoreStore
-from mirscan.structure.engines import WORTH, choose_engine
-from mirscan.structure.folders import over_tiles, turner_tables
+from mirscan.structure.engines import WORTH, choose_engine, over_tiles
 from mirscan.structure.hairpins import SPAN
-from mirscan.types import Grid, Plan, Segment, UsageError
+from mirscan.structure.turner import turner_tables
+from mirscan.types import Grid, Plan, Segment
 
 TARGET = 0.7
 """Seconds that the devices shall be busy in one scan."""

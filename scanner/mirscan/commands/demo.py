@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mirscan.errors import InputError, Stop
 from mirscan.evaluation.ranking import percentile
 from mirscan.files import DEMO, WEIGHTS, claim, write_file
 from mirscan.paths import Paths, run_file
@@ -18,7 +19,7 @@ from mirscan.scanning.loop import Progress
 from mirscan.scanning.options import Options
 from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
-from mirscan.types import STRANDS, InputError, Stop, Strand
+from mirscan.types import STRANDS, Strand
 
 PRECURSORS = """
 >cel-lin-4 MI0000002

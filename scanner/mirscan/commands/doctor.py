@@ -17,12 +17,13 @@ import numpy as np
 from mirscan.checkpoints import weights
 from mirscan.commands.demo import PRECURSORS
 from mirscan.devices import Scorer, best_precision, local_devices, rows_for
+from mirscan.errors import InputError
 from mirscan.kernels.bases import CODE
 from mirscan.kernels.windows import cut
 from mirscan.models import MODELS, load_model
 from mirscan.structure.hairpins import find_hairpins
 from mirscan.structure.molecules import row_folder, window_inputs
-from mirscan.types import InputError, ModelSpec
+from mirscan.types import ModelSpec
 
 GOLDEN = weights.HERE / "golden.json"
 """Scores of the shipped models, float32 on a CPU, and the energies of the hairpins they were given."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mirscan.calls.of_hairpins import ranking
+from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.matching import Figures, Places, evaluate_calls
 from mirscan.files import STORE, write_file
+from mirscan.known.precursors import Locus, read_loci
 from mirscan.models import find_model
 from mirscan.paths import Paths
 from mirscan.store import ScoreStore
-from mirscan.training.mire2e_windows import Locus, read_loci
-from mirscan.types import InputError, Plan, UsageError
+from mirscan.types import Plan
 
 WINDOWS_PER_MB = 5000
 """Best windows of a megabase that are ranked; the known hairpins below them would not be found by anyone."""
@@ -76,7 +77,47 @@ def judge(
         rows, scores, covered = _read_store(store, by)
         sizes = {contig.name: covered[i] for i, contig in enumerate(store.plan.contigs)}
         megabases = sum(sizes.values())
-        loci = [locus for locus in loci if locus.contig in numbers and _scanned(store.plan, locus, numbers)]
+        loci = [locus for locus in loci if locus.contig in numbers and scanned(store.plan, locus, numbers)]
+    figures = compare(numbers, rows, scores, loci, truth, sizes, megabases, split)
+    if curve is not None:
+        points = ("\t".join(f"{value:.6g}" for value in row) for row in figures["all"].curve)
+        write_file(curve, ("\n".join(["score\tprecision\trecall", *points]) + "\n").encode())
+    return figures
+
+
+def compare(
+    numbers: Mapping[str, int],
+    rows: Places,
+    scores: np.ndarray,
+    loci: Sequence[Locus],
+    truth: str | Path,
+    sizes: Mapping[str, float],
+    megabases: float,
+    split: str | None = None,
+) -> dict[str, Figures]:
+    """Figures of scored places, as `judge` returns them.
+
+    Parameters
+    ----------
+    numbers : mapping
+        Name of a contig to its number in ``rows``.
+    rows, scores : Places, (N,) float
+    loci : sequence of Locus
+        Known hairpins.
+    truth : str or Path
+        Where they come from, for a message.
+    sizes : mapping
+        Name of a contig to its scanned megabases; figures for each contig are left out where it is empty.
+    megabases : float
+        Scanned in all.
+    split : str, optional
+        See `judge`.
+
+    Raises
+    ------
+    InputError
+        If no known hairpin lies on one of the contigs, or none has the attribute.
+    """
     loci = [locus for locus in loci if locus.contig in numbers]
     if not loci:
         raise InputError(f"{truth}: none of its hairpins lies on a contig that was scanned; compare the names")
@@ -99,13 +140,10 @@ def judge(
             one, others = known.take(kinds == kind), known.take(kinds != kind)
             figures[f"{split}={kind}"] = evaluate_calls(rows, scores, one, megabases, others)
     figures["all"] = evaluate_calls(rows, scores, known, megabases)
-    if curve is not None:
-        points = ("\t".join(f"{value:.6g}" for value in row) for row in figures["all"].curve)
-        write_file(curve, ("\n".join(["score\tprecision\trecall", *points]) + "\n").encode())
     return figures
 
 
-def _scanned(plan: Plan, locus: Locus, numbers: dict[str, int]) -> bool:
+def scanned(plan: Plan, locus: Locus, numbers: Mapping[str, int]) -> bool:
     """Whether the middle of a known hairpin lies in what was scanned: a scan of regions is not to blame for others."""
     contig, middle = numbers[locus.contig], (locus.start + locus.end) // 2
     return any(

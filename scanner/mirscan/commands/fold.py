@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from mirscan.errors import InputError, UsageError
 from mirscan.files import Publication
 from mirscan.formats import bed, gff3
 from mirscan.formats.bigwig import BigWigWriter
@@ -25,11 +26,11 @@ from mirscan.kernels.tracks import lay_over
 from mirscan.paths import Paths
 from mirscan.scanning.tracks import SUFFIXES as TRACKS
 from mirscan.scanning.tracks import track_files
-from mirscan.structure.engines import EngineName, choose_engine
-from mirscan.structure.folders import NUMBA, Engine, turner_tables
+from mirscan.structure.engines import NUMBA, Engine, EngineName, choose_engine
 from mirscan.structure.hairpins import MARGIN, SPAN
 from mirscan.structure.proposals import propose
-from mirscan.types import STRANDS, Grid, Hairpin, InputError, UsageError
+from mirscan.structure.turner import turner_tables
+from mirscan.types import STRANDS, Grid, Hairpin
 
 MIN_SPAN = 40
 SUFFIXES = (*TRACKS, ".gff3", ".gff3.gz")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,11 @@ def score_fasta(
     paths = Paths().reads("the sequences", fasta).reads_folder("--weights", weights, WEIGHTS)
     paths.writes("--output", output).look()
     configure(threads)
-    cores = threads or len(os.sched_getaffinity(0))
     sequences = read_sequences(fasta)
-    precision = precision or best_precision(spec)
-    model = load_model(name, weights, precision=precision)
+    scores, molecules = score_texts(
+        name, sequences.texts, weights=weights, folder=folder, precision=precision, devices=devices, threads=threads
+    )
     folded = "fold" in spec.needs
-    structures = fold_sequences(sequences.texts, folder, cores) if folded else None
-    molecules = molecules_of(sequences.texts, structures)
-    scores = score_molecules(spec, model, molecules, devices)
     header = ["name", "bases", "score", *(["energy", "structure"] if folded else [])]
     with Output(output) as file:
         file.write(("\t".join(header) + "\n").encode())
@@ -69,6 +66,32 @@ def score_fasta(
             further = [f"{molecules.energies[row]:.2f}", marks[row]] if folded else []
             file.write(("\t".join([record, str(len(text)), shortest(scores[row]), *further]) + "\n").encode())
     return len(sequences.names)
+
+
+def score_texts(
+    name: str,
+    texts: Sequence[str],
+    *,
+    weights: Path | None = None,
+    folder: str = "viennarna",
+    precision: str | None = None,
+    devices: int | None = None,
+    threads: int | None = None,
+) -> tuple[np.ndarray, Molecules]:
+    """Scores (float32) of sequences by any model, and the molecules that it was given, folded where it needs that.
+
+    Raises
+    ------
+    InputError
+        If the weights are missing.
+    """
+    spec = find_model(name)
+    configure(threads)
+    model = load_model(name, weights, precision=precision or best_precision(spec))
+    cores = threads or len(os.sched_getaffinity(0))
+    structures = fold_sequences(texts, folder, cores) if "fold" in spec.needs else None
+    molecules = molecules_of(texts, structures)
+    return score_molecules(spec, model, molecules, devices), molecules
 
 
 def score_molecules(

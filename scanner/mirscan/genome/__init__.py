@@ -9,6 +9,7 @@ import logging
 import os
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +18,14 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from mirscan.errors import InputError
 from mirscan.files import AtomicFile
 from mirscan.genome.contigs import Census, Records, SoftMask, take_census
 from mirscan.genome.fasta import BLOCK, FastaReader, Layout, inflate
 from mirscan.genome.spool import Spool
 from mirscan.genome.twobit import TwoBitReader, is_twobit
 from mirscan.kernels.bases import CODE, MASKED_CODE, encode
-from mirscan.types import Contig, InputError
+from mirscan.types import Contig
 
 _LOGGER = logging.getLogger("mirscan")
 _MINUTE = 60 * 10**9
@@ -86,7 +88,7 @@ class Genome:
 def open_genome(
     path: str | Path,
     *,
-    spool: Path,
+    spool: Path | None = None,
     soft_mask: SoftMask = "scan",
     log: Callable[[str], object] = _LOGGER.info,
 ) -> Genome:
@@ -101,7 +103,8 @@ def open_genome(
     path : str or pathlib.Path
         The file; ``-`` is standard input.
     spool : pathlib.Path
-        Folder whose disk has room for the unpacked bases; where it is absent, the nearest one above it.
+        Folder whose disk has room for the unpacked bases; where it is absent, the nearest one above it. That of
+        temporary files by default.
     soft_mask : {"scan", "skip"}
         ``skip`` makes lower-case bases ``ABSENT``.
     log : callable
@@ -114,7 +117,7 @@ def open_genome(
     OSError
         ENOSPC, if the spool folder has too little room.
     """
-    name = str(path)
+    name, spool = str(path), spool or Path(tempfile.gettempdir())
     shown = "<stdin>" if name == "-" else name
     with _opened(name) as stream:
         head = stream.read(BLOCK)

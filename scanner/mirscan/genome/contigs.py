@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from mirscan.errors import InputError
 from mirscan.kernels.bases import CODE, MASKED_CODE
 from mirscan.kernels.fasta import tally
-from mirscan.types import Contig, InputError
+from mirscan.types import Contig
 
 SoftMask = Literal["scan", "skip"]
 Records = Iterable[tuple[bytes, str, np.ndarray]]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from mirscan.errors import InputError
 from mirscan.kernels.bases import CODE
 from mirscan.kernels.fasta import (
     BASES,
@@ -22,7 +23,6 @@ from mirscan.kernels.fasta import (
     WIDTH,
     strip_lines,
 )
-from mirscan.types import InputError
 
 BLOCK = 1 << 18
 """Bytes read at once: bases pass through the kernels and the digest while they are in the core's cache."""

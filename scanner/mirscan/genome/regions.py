@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mirscan.types import Contig, Grid, InputError, Segment
+from mirscan.errors import InputError
+from mirscan.types import Contig, Grid, Segment
 
 _INTERVAL = re.compile(r"(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})(?:-(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})?)?", re.ASCII)
 _MITOCHONDRION = ("chrM", "MT", "chrMT", "M")

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mirscan.types import InputError
+from mirscan.errors import InputError
 
 MAGIC = 0x1A412743
 _PIECE = 1 << 16

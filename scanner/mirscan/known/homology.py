@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mirscan.errors import InputError
 from mirscan.kernels.homology import WORD, Words, index_words
-from mirscan.training.mire2e_windows import Precursor, read_precursors
-from mirscan.types import InputError
+from mirscan.known.precursors import Precursor, read_precursors
 
 
 class Known(NamedTuple):

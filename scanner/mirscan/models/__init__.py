@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 
 from mirscan.checkpoints import weights
+from mirscan.errors import InputError
 from mirscan.models import cnn_lstm, deepmir_image, deepmir_seq, deepmirgene, duplex, mirdnn, mire2e, mirtron_cnn
-from mirscan.types import InputError, ModelSpec
+from mirscan.types import ModelSpec
 
 FAMILIES = (mire2e, duplex, mirdnn, deepmirgene, deepmir_image, deepmir_seq, cnn_lstm, mirtron_cnn)
 MODELS: dict[str, ModelSpec] = {name: row for family in FAMILIES for name, row in family.MODELS.items()}

@@ -9,15 +9,17 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from mirscan.genome import Genome
+from mirscan.genome.halves import fold_of
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS
 from mirscan.kernels.clusters import best_neighbours, copied_nearby, lift, logit, lower, probability
 from mirscan.kernels.homology import Words, similarity
 from mirscan.kernels.tracks import best_hairpins
 from mirscan.kernels.windows import cut, scorable
 from mirscan.structure.copies import Copies, count_copies
-from mirscan.structure.folders import NUMBA, Engine, over_tiles, turner_tables
+from mirscan.structure.engines import NUMBA, Engine, over_tiles
 from mirscan.structure.hairpins import MARGIN, SCALARS, SPAN, Hairpins, find_hairpins, in_order
 from mirscan.structure.molecules import RowFolder, row_folder, window_inputs
+from mirscan.structure.turner import turner_tables
 from mirscan.types import STRANDS, ModelSpec, Plan, Segment
 
 STRETCH = 1 << 13
@@ -28,8 +30,6 @@ REACH = 1000
 """How far from a hairpin its best neighbour may lie, centre to centre, in bases: most clusters are denser than that."""
 COPIES_REACH = 2000
 """How far from a hairpin copies of it count against it, in bases."""
-BLOCK = 250_000
-"""Bases of a genome that are in one fold: many times a cluster of precursors."""
 HAIRPIN = np.dtype([
     ("contig", "<u4"), ("start", "<i8"), ("end", "<i8"), ("minus", "?"), ("score", "<f4"), ("energy", "<f4"),
     ("copies", "<f4"), ("homology", "<f4"), ("known", "<i4"),
@@ -244,11 +244,6 @@ def in_place(
     if spec.neighbour:
         logits = lift(logits, best_neighbours(starts, ends, minus, logits, REACH, codes), spec.neighbour)
     return logits
-
-
-def fold_of(contig: int | np.ndarray, starts: np.ndarray, ends: np.ndarray, folds: int) -> np.ndarray:
-    """The fold (uint8) of each hairpin, given the number of its contig: neighbouring blocks of a genome take turns."""
-    return ((contig + (starts + ends) // 2 // BLOCK) % folds).astype(np.uint8)
 
 
 def jobs(

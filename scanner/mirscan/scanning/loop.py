@@ -14,12 +14,13 @@ from typing import TypeVar
 import numpy as np
 
 from mirscan.devices import Pending, Scorer
+from mirscan.errors import ModelError, Stop
 from mirscan.genome import Genome
 from mirscan.kernels.homology import Words
 from mirscan.scanning.jobs import Batch, Job, jobs
 from mirscan.store import ScoreStore
-from mirscan.structure.folders import NUMBA, Engine
-from mirscan.types import ModelError, ModelSpec, Plan, Stop
+from mirscan.structure.engines import NUMBA, Engine
+from mirscan.types import ModelSpec, Plan
 
 PREFETCH = 4
 """Batches that wait for the devices: reading and cutting windows overlap with scoring."""

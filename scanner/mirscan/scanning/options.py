@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mirscan.calls.precision import known_per_megabase
-from mirscan.types import UsageError
+from mirscan.errors import UsageError
 
 DEFAULT_MODEL = "duplex"
 
@@ -52,6 +52,18 @@ class Options:
     precision: Literal["float32", "bfloat16"] | None = None
     hairpins: Literal["numba", "jax"] | None = None
     """What computes stem-loops; it moves no score."""
+
+    def __post_init__(self) -> None:
+        """Take names of files as text too, and one region as well as many."""
+        for name in ("output", "bed", "gff3", "fasta", "weights", "regions_file", "contig_alias", "known"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, Path(value))
+        for name in ("regions", "exclude"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.store is not None:
+            object.__setattr__(self, "store", str(self.store))
 
 
 def check_choice(options: Options) -> None:

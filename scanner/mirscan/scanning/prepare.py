@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from mirscan.calls.annotation import WEIGHTS as ANNOTATED
 from mirscan.calls.precision import Calibration
 from mirscan.checkpoints import weights
 from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch, rows_for
+from mirscan.errors import InputError, UsageError
 from mirscan.files import STORE, WEIGHTS
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.regions import contig_table, select_segments
@@ -25,9 +27,10 @@ from mirscan.scanning.options import Options, check_choice
 from mirscan.scanning.results import add_outputs, calibration_of, check_contigs, outputs_of
 from mirscan.scanning.tracks import track_files
 from mirscan.scanning.tune import Shape, best_shape
-from mirscan.store import ScoreStore, is_local
+from mirscan.store import ScoreStore
+from mirscan.store.places import is_local
 from mirscan.training.adapt import ADAPTED, MODEL, adapt, is_adapted
-from mirscan.types import Contig, Grid, InputError, ModelSpec, Plan, Segment, UsageError
+from mirscan.types import Contig, Grid, ModelSpec, Plan, Segment
 
 PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
 """On a CPU, by what the model scores: a part takes some seconds to a minute."""
@@ -73,7 +76,7 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
 
     # ------------------------------------------------------------------ the genome, read once in full
     log.info("reading %s", genome)
-    spool = Path(store_url) if "://" not in store_url else (options.output or Path("mirscan")).parent
+    spool = Path(store_url) if "://" not in store_url else spool_folder(options)
     with open_genome(genome, spool=spool, soft_mask=options.soft_mask) as opened:
         check_contigs(opened.contigs, options)
         # -------------------------------------------------------------- the model, fitted to the genome if wanted
@@ -198,6 +201,11 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)
     return spec, calibration_of(spec.name, weights.digest(folder), options)
+
+
+def spool_folder(options: Options) -> Path:
+    """Whose disk holds the unpacked genome where the store is elsewhere."""
+    return options.output.parent if options.output else Path(tempfile.gettempdir())
 
 
 def url_of(options: Options) -> str:

@@ -10,6 +10,7 @@ from mirscan.calls.of_hairpins import pick
 from mirscan.calls.of_windows import call
 from mirscan.calls.precision import Calibration, find_calibration, known_per_megabase
 from mirscan.checkpoints import weights
+from mirscan.errors import InputError, UsageError
 from mirscan.files import STORE, WEIGHTS
 from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
@@ -19,7 +20,7 @@ from mirscan.scanning.options import Options, check_choice
 from mirscan.scanning.tracks import check_format, export, track_files
 from mirscan.store import ScoreStore
 from mirscan.structure.folders import ViennaFolder
-from mirscan.types import Call, Contig, InputError, UsageError
+from mirscan.types import Call, Contig
 
 log = logging.getLogger("mirscan")
 

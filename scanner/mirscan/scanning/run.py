@@ -15,6 +15,7 @@ from typing import Any
 
 from mirscan.calls.precision import Calibration, known_per_megabase
 from mirscan.devices import Scorer, local_devices
+from mirscan.errors import InputError, Stop, UsageError
 from mirscan.files import AtomicFile
 from mirscan.genome import Genome
 from mirscan.paths import run_file
@@ -22,9 +23,9 @@ from mirscan.scanning.loop import Progress, scan
 from mirscan.scanning.options import Options
 from mirscan.scanning.prepare import Prepared, prepare
 from mirscan.scanning.results import write_results
-from mirscan.store import ScoreStore, is_local, remove_store
+from mirscan.store import ScoreStore
+from mirscan.store.places import is_local, remove_store
 from mirscan.structure.engines import choose_engine
-from mirscan.types import InputError, Stop, UsageError
 
 log = logging.getLogger("mirscan")
 Report = Callable[[Progress], None]

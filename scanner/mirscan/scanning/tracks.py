@@ -11,11 +11,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mirscan.errors import IncompleteError, InputError, UsageError
 from mirscan.formats.bed import BedGraphWriter, BedWriter
 from mirscan.formats.bigwig import BigWigWriter, check_bigwig
 from mirscan.formats.intervals import SortedIntervals
 from mirscan.store import ScoreStore
-from mirscan.types import IncompleteError, InputError, UsageError
 
 SUFFIXES = (".bw", ".bigwig", ".bedgraph", ".bedgraph.gz", ".bed", ".bed.gz")
 """What a track file may be called, in any case of letters."""

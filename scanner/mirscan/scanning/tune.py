@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mirscan.devices import ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, mini_batch
+from mirscan.errors import ModelError
 from mirscan.files import AtomicFile
 from mirscan.structure.hairpins import find_hairpins
 from mirscan.structure.molecules import row_folder, window_inputs
-from mirscan.types import ModelError, ModelSpec
+from mirscan.types import ModelSpec
 
 UP, DOWN = (2048, 4096, 8192), (512, 256)
 """Mini-batches tried beside the usual one; down only where going up gains nothing."""

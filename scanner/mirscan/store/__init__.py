@@ -26,20 +26,16 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from mirscan.files import STORE, claim, empty_folder, remove_folder
+from mirscan.errors import IncompleteError, InputError
+from mirscan.files import STORE, claim
 from mirscan.paths import owner_name
-from mirscan.types import STRANDS, IncompleteError, InputError, Plan
-
-_REMOTE = ("gs://", "s3://", "memory://")
-_RETRIES = {"max_retries": 7, "initial_delay": "500ms", "max_delay": "8s"}
-_DAMAGED = ("DATA_LOSS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
-_SILENT = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+from mirscan.store.places import DAMAGED, context, empty_store, explained, is_local, local_folder, open_documents
+from mirscan.types import STRANDS, Plan
 
 
 class ScoreStore:
@@ -98,10 +94,10 @@ class ScoreStore:
         if fresh:
             empty_store(url)
         if is_local(url):
-            folder = _local(url)
+            folder = local_folder(url)
             claim(folder, STORE, owner_name(folder, main) if main is not None else "")
-        with _explained(url):
-            documents = _open_documents(url)
+        with explained(url):
+            documents = open_documents(url)
             there = documents.read("plan.json").result()
             if there.state == "missing":
                 # Conditional on absence: of several creators, one wins and the others read what it wrote.
@@ -125,8 +121,8 @@ class ScoreStore:
             If ``url`` is no store, or one that this version cannot read.
         """
         url = os.fspath(url)
-        with _explained(url):
-            documents = _open_documents(url)
+        with explained(url):
+            documents = open_documents(url)
             there = documents.read("plan.json").result()
             if there.state == "missing":
                 raise InputError(f"{url} is no score store (it holds no plan.json); give the folder of a scan")
@@ -135,8 +131,8 @@ class ScoreStore:
     @classmethod
     def holds_plan(cls, url: str | os.PathLike[str]) -> bool:
         """Whether there is a store, finished or not."""
-        with _explained(os.fspath(url)):
-            return bool(_open_documents(os.fspath(url)).read("plan.json").result().state != "missing")
+        with explained(os.fspath(url)):
+            return bool(open_documents(os.fspath(url)).read("plan.json").result().state != "missing")
 
     @classmethod
     def _of_document(cls, url: str, documents: Any, document: bytes, create: bool) -> ScoreStore:
@@ -185,7 +181,7 @@ class ScoreStore:
         table = b"" if hairpins is None else _packed(hairpins)
         if table:
             mark["hairpins"] = hashlib.sha256(table).hexdigest()
-        with _explained(self.url):
+        with explained(self.url):
             self._array[start:stop].write(scores).result()
             if table:
                 self._documents.write(_hairpins(part), table).result()
@@ -220,7 +216,7 @@ class ScoreStore:
 
     def write_known(self, names: Iterable[str]) -> None:
         """Keep the names of the known precursors, which the tables of hairpins count."""
-        with _explained(self.url):
+        with explained(self.url):
             self._documents.write("known", "\n".join(names).encode()).result()
 
     def read_known(self) -> list[str]:
@@ -233,7 +229,7 @@ class ScoreStore:
         """
         if not self.plan.known_digest:
             return []
-        with _explained(self.url):
+        with explained(self.url):
             names = cast(bytes, self._documents.read("known").result().value).decode().split("\n")
         if names == [""]:
             raise IncompleteError(f"{self.url}: the names of the known precursors are gone; run the same scan again")
@@ -283,9 +279,16 @@ class ScoreStore:
         missing = self.missing()
         if missing:
             raise self._incomplete(missing)
-        with _explained(self.url):
+        with explained(self.url):
             for key in self._keys("partial/"):
                 self._documents.write(key, None).result()
+
+    def forget(self) -> None:
+        """Give back the memory of a ``memory://`` store, which holds nothing afterwards."""
+        import tensorstore as ts
+
+        if self.url.startswith("memory://"):
+            self._documents.delete_range(ts.KvStore.KeyRange()).result()
 
     def save_partial(self, part: int, done_batches: int, scores: np.ndarray) -> None:
         """Keep the finished batches of an interrupted part; a later call for the part replaces them.
@@ -307,12 +310,12 @@ class ScoreStore:
             )
         head = {"plan": self._digest, "part": part, "done_batches": done_batches}
         body = json.dumps(head).encode() + b"\n" + scores.tobytes()
-        with _explained(self.url):
+        with explained(self.url):
             self._documents.write(_partial(part), hashlib.sha256(body).digest() + body).result()
 
     def load_partial(self, part: int) -> tuple[int, np.ndarray] | None:
         """What `save_partial` kept, as ``(done_batches, scores)``; None when there is nothing, or nothing whole."""
-        with _explained(self.url):
+        with explained(self.url):
             value = cast(bytes, self._documents.read(_partial(self._valid(part))).result().value)
         checksum, body = value[:32], value[32:]
         if hashlib.sha256(body).digest() != checksum:
@@ -363,7 +366,7 @@ class ScoreStore:
 
     def _marks(self, parts: Iterable[int] | None = None) -> dict[int, dict[str, Any]]:
         """Marks of this plan by part, all or some; one that cannot be read, or is another plan's, is none."""
-        with _explained(self.url):
+        with explained(self.url):
             keys = self._keys("parts/") if parts is None else map(_mark, parts)
             reads = [self._documents.read(key) for key in keys if key.endswith(".json")]
             values = [read.result().value for read in reads]
@@ -391,11 +394,11 @@ class ScoreStore:
     def _verified(self, part: int, reading: Any, marks: dict[int, dict[str, Any]]) -> np.ndarray | None:
         if reading is None:
             return None
-        with _explained(self.url):
+        with explained(self.url):
             try:
                 scores = np.ascontiguousarray(reading.result())
             except ValueError as error:
-                if str(error).startswith(_DAMAGED):
+                if str(error).startswith(DAMAGED):
                     return None
                 raise
         whole = hashlib.sha256(scores.tobytes()).hexdigest() == marks[part]["sha256"]
@@ -405,7 +408,7 @@ class ScoreStore:
 
     def _table(self, part: int, mark: dict[str, Any]) -> bytes | None:
         """A part's packed hairpins; None where there are none or they are not those of its mark."""
-        with _explained(self.url):
+        with explained(self.url):
             value = cast(bytes, self._documents.read(_hairpins(part)).result().value)
         return value if value and hashlib.sha256(value).hexdigest() == mark.get("hairpins") else None
 
@@ -415,68 +418,6 @@ class ScoreStore:
             f"{self.url}: {len(missing)} of {self.plan.parts} parts are missing or damaged ({few}); "
             "run the same scan, or the shards that lack them, again"
         )
-
-
-def empty_store(url: str | os.PathLike[str]) -> None:
-    """Take everything out of a local store that a store consists of; nothing happens where there is none.
-
-    Raises
-    ------
-    InputError
-        If the folder is no store, or not local.
-    """
-    if not is_local(os.fspath(url)):
-        raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
-    empty_folder(_local(os.fspath(url)), STORE)
-
-
-def remove_store(url: str | os.PathLike[str]) -> None:
-    """As `empty_store`, and the folder goes too if nothing else lies there."""
-    empty_store(url)
-    remove_folder(_local(os.fspath(url)), STORE)
-
-
-def is_local(url: str) -> bool:
-    """Whether a store is a folder of this machine, and not one of an object store or of memory."""
-    return not url.startswith(_REMOTE)
-
-
-def _local(url: str) -> Path:
-    if "://" in url and not url.startswith("file://"):
-        raise InputError(f"--store {url}: give a folder, or a URL that starts with {', '.join(_REMOTE)}")
-    return Path(url.removeprefix("file://")).absolute()
-
-
-@cache
-def _context() -> Any:
-    """One context for all stores, so that a ``memory://`` store outlives the object that made it.
-
-    A server that does not answer is given up after half a minute; TensorStore's own patience is a quarter of an hour.
-    """
-    import tensorstore as ts
-
-    return ts.Context({f"{kind}_request_retries": _RETRIES for kind in ("s3", "gcs")})
-
-
-def _open_documents(url: str) -> Any:
-    import tensorstore as ts
-
-    return ts.KvStore.open(_place(url), context=_context()).result()
-
-
-def _place(url: str) -> str | dict[str, str]:
-    """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
-    if is_local(url):
-        return {"driver": "file", "path": f"{_local(url).resolve()}/"}
-    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if url.startswith("s3://") and server:
-        if not server.startswith(("http://", "https://")):
-            raise InputError(f"AWS_ENDPOINT_URL {server}: no address of a server; begin with http:// or https://")
-        bucket, _, path = url.removeprefix("s3://").rstrip("/").partition("/")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        path = f"{path}/" if path else ""
-        return {"driver": "s3", "bucket": bucket, "path": path, "endpoint": server.rstrip("/"), "aws_region": region}
-    return url.rstrip("/") + "/"
 
 
 def _open_array(documents: Any, plan: Plan, create: bool) -> Any:
@@ -502,7 +443,7 @@ def _open_array(documents: Any, plan: Plan, create: bool) -> Any:
             "dimension_names": ["window", "strand"],
         },
     }
-    return ts.open(spec, open=True, create=create, context=_context()).result()
+    return ts.open(spec, open=True, create=create, context=context()).result()
 
 
 def _canonical(scores: np.ndarray) -> np.ndarray:
@@ -527,21 +468,3 @@ def _packed(table: np.ndarray) -> bytes:
 
 def _partial(part: int) -> str:
     return f"partial/{part}"
-
-
-@contextlib.contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn TensorStore's errors (ValueError with a status in the text) into those of the house."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        text = str(error).splitlines()[0]
-        if "RESOURCE_EXHAUSTED" in text or "No space left" in text:
-            raise IncompleteError(f"disk full at {url}; free space and run the same command again") from error
-        if "zarr" in text and text.startswith(_DAMAGED):
-            raise InputError(f"{url}: its score array does not fit its plan; use --fresh or another --store") from error
-        if text.startswith(("PERMISSION_DENIED", "NOT_FOUND", "UNAUTHENTICATED", *_DAMAGED)):
-            raise InputError(f"store {url} cannot be read or written: {text}") from error
-        if text.startswith(_SILENT):
-            raise IncompleteError(f"store {url} does not answer ({text}); run the same command again") from error
-        raise

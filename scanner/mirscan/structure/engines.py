@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from mirscan.structure.folders import NUMBA, Engine, turner_tables
+from mirscan.kernels.hairpins import Scan, scan_hairpins
+from mirscan.structure.turner import turner_tables
 
 EngineName = Literal["numba", "jax"]
 CPU_CHUNK, ACCELERATOR_CHUNK = 1 << 12, 1 << 20
@@ -84,3 +87,39 @@ def seconds_per_base(engine: Engine) -> float:
         engine.scan(codes, tables)
         times.append(time.perf_counter() - start)
     return min(times) / engine.piece
+
+
+TILE = 1 << 15
+"""Rows of a contig that one thread computes at a time; results do not depend on it."""
+
+
+class Engine(NamedTuple):
+    """What computes the stem-loops of a strand.
+
+    Attributes
+    ----------
+    scan : callable
+        `mirscan.kernels.hairpins.scan_hairpins`, or what is called like it and gives the same values.
+    piece : int
+        Bases of a contig that one thread best gives it at a time.
+    """
+
+    scan: Callable[..., Scan]
+    piece: int
+
+
+NUMBA = Engine(scan_hairpins, 1 << 17)
+"""The kernel on a core."""
+
+
+_Result = TypeVar("_Result")
+
+
+def over_tiles(job: Callable[[int, int], _Result], length: int, threads: int, tile: int = TILE) -> list[_Result]:
+    """``job(first, last)`` of every tile of a contig, at most ``threads`` at a time, results in order."""
+    firsts = range(0, length, tile)
+    lasts = [min(first + tile, length) for first in firsts]
+    if threads <= 1:
+        return [job(first, last) for first, last in zip(firsts, lasts, strict=True)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(job, firsts, lasts))

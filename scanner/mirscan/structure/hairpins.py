@@ -20,8 +20,9 @@ from mirscan.kernels.duplex import (
 )
 from mirscan.kernels.hairpins import Scan, Tables, scan_hairpins, trace_hairpins
 from mirscan.structure.copies import Copies
-from mirscan.structure.folders import NUMBA, Engine, over_tiles, turner_tables
+from mirscan.structure.engines import NUMBA, Engine, over_tiles
 from mirscan.structure.proposals import Proposals, composition_threshold, propose
+from mirscan.structure.turner import turner_tables
 
 SPAN = 120
 MARGIN = 512
@@ -92,7 +93,7 @@ def find_hairpins(
     copies : Copies, optional
         Counts of the genome's words; without them every hairpin counts as unique.
     scan : callable
-        What computes the stem-loops; see `mirscan.structure.folders.Engine`.
+        What computes the stem-loops; see `mirscan.structure.engines.Engine`.
     """
     tables = turner_tables() if tables is None else tables
     last = len(codes) if last is None else last

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mirscan.errors import InputError, UsageError
 from mirscan.files import save_arrays
 from mirscan.genome.fasta import BLOCK, FastaReader, inflate
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS, CODE
 from mirscan.kernels.stems import pair_table
-from mirscan.structure.folders import HairpinFolder, ViennaFolder, fold_stem_loops, over_tiles
-from mirscan.types import InputError, ModelSpec, Molecules, UsageError
+from mirscan.structure.engines import over_tiles
+from mirscan.structure.folders import HairpinFolder, ViennaFolder, fold_stem_loops
+from mirscan.types import ModelSpec, Molecules
 
 FOLDERS = ("viennarna", "hairpins")
 """What folds: RNAfold's minimum free energy structures, or the best stem-loop alone, many times faster."""

@@ -74,7 +74,7 @@ def propose(
     codes : (n,) uint8
         One strand of the whole contig (the reverse complement for the other strand).
     tables : Tables
-        From `mirscan.structure.folders.turner_tables`.
+        From `mirscan.structure.turner.turner_tables`.
     first, last : int
         Where centres may lie; the whole contig by default. Memory grows with it, some 40 bytes a base.
     span : int
@@ -84,7 +84,7 @@ def propose(
     compactness, radius, ceiling : int
         See `COMPACTNESS`, `RADIUS`, `CEILING`.
     scan : callable
-        What computes the stem-loops; see `mirscan.structure.folders.Engine`.
+        What computes the stem-loops; see `mirscan.structure.engines.Engine`.
 
     Returns
     -------

@@ -19,25 +19,25 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.devices import configure
+from mirscan.errors import InputError
 from mirscan.files import WEIGHTS
 from mirscan.genome import Genome, open_genome
+from mirscan.genome.halves import draw_blocks, fold_of
 from mirscan.models import filled
 from mirscan.models.duplex import FOLDS, Findings, Judgement
 from mirscan.paths import Paths
-from mirscan.scanning.jobs import BLOCK, fold_of
 from mirscan.structure.copies import count_copies
-from mirscan.structure.folders import NUMBA, over_tiles, turner_tables
+from mirscan.structure.engines import NUMBA, over_tiles
 from mirscan.structure.hairpins import MARGIN, Hairpins, find_hairpins, in_order
-from mirscan.training.loop import Recipe, findings_cross_entropy, fit, runner
-from mirscan.types import InputError
+from mirscan.structure.turner import turner_tables
+from mirscan.training.loop import Recipe, fit, runner
+from mirscan.training.losses import findings_cross_entropy
 
 MODEL = "duplex"
 ADAPTED = "duplex-adapted"
 """The models that are adapted, and that result."""
 LEAST = 1_000_000
 """Unambiguous bases below which a genome has too few hairpins to learn from."""
-SAMPLE = 24_000_000
-"""Bases that are looked at: whole blocks, drawn over the whole genome."""
 PRECURSORS = "precursors.npz"
 """Beside a model's weights: ``findings`` (float16, (P, members, dense)) in precursors it was trained on."""
 DRAWS = 200_000
@@ -190,15 +190,6 @@ def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
     """Whether a folder holds weights that were adapted to this genome from this source."""
     about = _described(folder) if weights.present(folder) else {}
     return all(about.get(key) == value for key, value in _inputs(genome, source).items())
-
-
-def draw_blocks(lengths: list[int], seed: int) -> list[tuple[int, int, int]]:
-    """``(contig, start, end)`` of blocks drawn at random over a genome, until `SAMPLE` bases or all are taken."""
-    blocks = [(c, start, min(start + BLOCK, n)) for c, n in enumerate(lengths) for start in range(0, n, BLOCK)]
-    order = np.random.default_rng(seed).permutation(len(blocks))
-    sizes = np.array([blocks[i][2] - blocks[i][1] for i in order])
-    count = int(np.searchsorted(np.cumsum(sizes), SAMPLE)) + 1
-    return sorted(blocks[i] for i in order[:count])
 
 
 def look(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mirscan.kernels.words import MIXER
+from mirscan.known.precursors import Locus, Precursor, group, kmers
 from mirscan.structure.hairpins import Hairpins, contig_hairpins
-from mirscan.training.mire2e_windows import Background, Locus, Precursor, group, kmers
+from mirscan.training.background import Background
 
 BACKGROUND, PRECURSOR, ANTISENSE, UNCLEAR = range(4)
 """Labels of hairpins: of no known locus, on a known locus, on its other strand, on a part or a homologue of one."""
@@ -59,7 +60,7 @@ def label_hairpins(codes: np.ndarray, found: Hairpins, loci: Sequence[Locus], kn
     loci : sequence of Locus
         Of this contig; ``source`` counts them.
     known : np.ndarray
-        From `mirscan.training.mire2e_windows.known_kmers`.
+        From `mirscan.known.precursors.known_kmers`.
     """
     label = np.zeros(found.size, dtype=np.uint8)
     source = np.full(found.size, -1, dtype=np.int32)

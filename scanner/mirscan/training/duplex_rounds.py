@@ -13,7 +13,8 @@ from flax import nnx
 
 from mirscan.models import set_weights
 from mirscan.structure.hairpins import Hairpins
-from mirscan.training.loop import Recipe, fit, runner, weighted_cross_entropy
+from mirscan.training.loop import Recipe, fit, runner
+from mirscan.training.losses import weighted_cross_entropy
 from mirscan.types import ModelSpec
 
 

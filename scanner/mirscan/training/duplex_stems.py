@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mirscan.training.mire2e_windows import Precursor
-from mirscan.types import InputError
+from mirscan.errors import InputError
+from mirscan.known.precursors import Precursor
 
 SHORT = 70
 """Longest entry, bases, that is taken to begin and end at the cuts where its mature sequences do not tell."""

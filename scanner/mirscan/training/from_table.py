@@ -17,15 +17,17 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.devices import best_precision, configure
+from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.ranking import average_precision
 from mirscan.files import TRAINING, WEIGHTS, claim
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.paths import Paths
 from mirscan.structure.molecules import LONGEST, fold_once, molecules_of
-from mirscan.training.loop import LONG, SHORT, Batch, fit
+from mirscan.training.loop import Batch, fit
+from mirscan.training.losses import LONG, SHORT
 from mirscan.training.published import Published, published
-from mirscan.types import InputError, ModelSpec, UsageError
+from mirscan.types import ModelSpec
 
 LABELS = {"1": True, "0": False}
 COLUMNS = ("name", "sequence", "label")
@@ -127,14 +129,14 @@ def digest(inputs: tuple[np.ndarray, ...], positive: np.ndarray) -> str:
 
 
 def named(inputs: tuple[np.ndarray, ...]) -> Batch:
-    """Inputs of a model by the names that losses know (`mirscan.training.loop.logits_of`)."""
+    """Inputs of a model by the names that losses know (`mirscan.training.losses.logits_of`)."""
     return {f"input{number}": column for number, column in enumerate(inputs)}
 
 
 def examples(inputs: tuple[np.ndarray, ...], positive: np.ndarray, training: Published) -> Batch:
     """Examples by the names that losses know; balanced, both classes count the same and the mean weight is 1.
 
-    They tell which are ``long`` (`mirscan.training.loop.logits_of`) where these are few.
+    They tell which are ``long`` (`mirscan.training.losses.logits_of`) where these are few.
     """
     weight = np.ones(len(positive), dtype=np.float32)
     if training.balanced:

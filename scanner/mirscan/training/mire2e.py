@@ -11,15 +11,16 @@ from flax import nnx
 
 from mirscan.checkpoints import weights
 from mirscan.devices import best_precision
+from mirscan.errors import InputError
 from mirscan.evaluation.ranking import average_precision, max_f1
 from mirscan.files import TRAINING, WEIGHTS, claim, save_array
 from mirscan.kernels.bases import decode
 from mirscan.models import fill, find_model, load_model, plain, set_weights
 from mirscan.paths import Paths
 from mirscan.structure.folders import ViennaFolder
-from mirscan.training.loop import Batch, Recipe, fit, focal_loss, guided_error, runner, squared_error
+from mirscan.training.loop import Batch, Recipe, fit, runner
+from mirscan.training.losses import focal_loss, guided_error, squared_error
 from mirscan.training.mire2e_windows import PRECURSOR, Sources, draw_examples, read_corpus
-from mirscan.types import InputError
 
 STAGES = ("structure", "energy", "classifier")
 STEMS = Recipe(batch=32, epochs=4, learning_rate=1e-3, warmup=200, dropout=False, epoch_size=3_200)

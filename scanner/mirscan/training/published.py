@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mirscan.training.loop import Recipe, class_cross_entropy, class_focal_loss, class_squared_error
-from mirscan.types import UsageError
+from mirscan.errors import UsageError
+from mirscan.training.loop import Recipe
+from mirscan.training.losses import class_cross_entropy, class_focal_loss, class_squared_error
 
 
 @dataclass(frozen=True)
