@@ -225,8 +225,8 @@ import numpy as np
 from mirscan.devices import Scorer, configure
 configure(8)
 jax.devices()
-from mirscan.options import Options
-from mirscan.run import scan_genome
+from mirscan.scanning.options import Options
+from mirscan.scanning.run import scan_genome
 from mirscan.store import ScoreStore
 
 worked, started = Counter(), Scorer.start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,12 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
     assert imported_files("mirscan.formats", "bed") == "formats.bed"
     assert imported_files("mirscan.formats.bed", "BedWriter") == "formats.bed"
     assert imported_files("mirscan.kernels", "nothing") == "kernels"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_import_is_there(path: Path) -> None:
+    for line, module, name in imports(path):
+        if module.split(".")[0] == "mirscan":
+            home = import_module(module)
+            found = not name or hasattr(home, name) or f"{module}.{name}".removeprefix("mirscan.") in FILES
+            assert found, f"{path.relative_to(ROOT)}:{line}: {module} has no {name}"

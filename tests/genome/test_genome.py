@@ -529,7 +529,7 @@ def test_twenty_thousand_contigs(tmp_path: Path) -> None:
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from mirscan.contigs import take_census
+from mirscan.genome.contigs import take_census
 from mirscan.genome import open_genome
 spool = Path(sys.argv[1])
 open_genome(sys.argv[2], spool=spool).close()

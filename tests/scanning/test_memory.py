@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 import mirscan.scanning.run as run
-from mirscan.options import Options
+from mirscan.scanning.options import Options
 
 class Constant:
     def __init__(self, *model, rows, mini, devices):

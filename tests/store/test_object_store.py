@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirscan import store
 from mirscan.cluster.driver import scan_batch
 from mirscan.errors import IncompleteError, InputError
 from mirscan.scanning import run
 from mirscan.scanning.options import Options
 from mirscan.scanning.results import merge
-from mirscan.store import ScoreStore
+from mirscan.store import ScoreStore, places
 
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
@@ -89,11 +88,11 @@ def test_a_server_that_does_not_answer(
         ("http://127.0.0.1:1", IncompleteError, "does not answer"),
     ):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
-        monkeypatch.setattr(store, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
-        store._context.cache_clear()
+        monkeypatch.setattr(places, "_RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
+        places.context.cache_clear()
         with pytest.raises(error, match=message):
             run.scan_shard(genome, options_of("s3://a-bucket/silent", tiny_weights), 0, 1)
-    store._context.cache_clear()
+    places.context.cache_clear()
 
 
 @pytest.mark.slow

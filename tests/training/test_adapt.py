@@ -16,7 +16,7 @@ from mirscan.checkpoints import weights
 from mirscan.cli import app
 from mirscan.errors import InputError, UsageError
 from mirscan.genome import open_genome
-from mirscan.genome.halves import BLOCK, draw_blocks, fold_of
+from mirscan.genome.halves import BLOCK, SAMPLE, draw_blocks, fold_of
 from mirscan.models import MODELS, filled, load_model
 from mirscan.models.duplex import MEMBERS
 from mirscan.scanning.options import Options
@@ -130,10 +130,10 @@ def test_blocks_and_folds_agree() -> None:
         centres = np.array([start, end - 1])
         folds = fold_of(contig, centres, centres, FOLDS)
         assert folds[0] == folds[1] == (contig + start // BLOCK) % FOLDS
-    assert draw_blocks([10 * adapting.SAMPLE], 0) == draw_blocks([10 * adapting.SAMPLE], 0)
-    assert draw_blocks([10 * adapting.SAMPLE], 0) != draw_blocks([10 * adapting.SAMPLE], 1)
-    taken = sum(end - start for _, start, end in draw_blocks([10 * adapting.SAMPLE], 0))
-    assert adapting.SAMPLE <= taken < adapting.SAMPLE + BLOCK
+    assert draw_blocks([10 * SAMPLE], 0) == draw_blocks([10 * SAMPLE], 0)
+    assert draw_blocks([10 * SAMPLE], 0) != draw_blocks([10 * SAMPLE], 1)
+    taken = sum(end - start for _, start, end in draw_blocks([10 * SAMPLE], 0))
+    assert SAMPLE <= taken < SAMPLE + BLOCK
 
 
 def hairpins(output: Path) -> np.ndarray:
