@@ -39,6 +39,7 @@ HOMES = {
     "flax": ["commands", "devices", "models", "training"],
     "jaxtyping": ["models"],
     "ray": ["cluster"],
+    "pandas": ["api"],
     "numpy": [""],
 }
 """The packages that may import a library; an empty name is all of them."""

@@ -30,8 +30,7 @@ from mirscan.genome.regions import select_segments
 from mirscan.kernels import windows as cutting
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS, CODE
 from mirscan.known.precursors import read_loci
-from mirscan.models import find_model
-from mirscan.models import load_model as restored
+from mirscan.models import compiled_model, find_model
 from mirscan.paths import Paths
 from mirscan.scanning.options import DEFAULT_MODEL, Options
 from mirscan.scanning.prepare import prepare
@@ -368,12 +367,7 @@ def load_model(name: str = DEFAULT_MODEL, weights: PathLike | None = None, *, th
     spec = find_model(name)
     with _one_line():
         configure(threads)
-        import jax
-        from flax import nnx
-
-        graph, state = restored(name, _path(weights))
-        state = jax.device_put(state)
-    return Model(spec, jax.jit(lambda *inputs: spec.score(nnx.merge(graph, state)(*inputs))))
+        return Model(spec, compiled_model(name, _path(weights)))
 
 
 def windows(

@@ -58,6 +58,19 @@ def load_model(name: str, folder: Path | None = None, *, precision: str = "float
         raise InputError(f"{folder}: not weights of {name}: {error}") from error
 
 
+def compiled_model(name: str, folder: Path | None = None) -> Callable[..., jax.Array]:
+    """A model with its weights as a compiled function: inputs to scores, float32 (rows,).
+
+    Raises
+    ------
+    InputError
+        As `load_model`.
+    """
+    spec = find_model(name)
+    graph, state = jax.device_put(load_model(name, folder))
+    return jax.jit(lambda *inputs: spec.score(nnx.merge(graph, state)(*inputs)))
+
+
 def filled(build: Callable[[Any], Any], tree: dict[str, Any]) -> tuple[Any, Any]:
     """Graph and state of a module in eval mode with given weights; no random ones are made on the way.
 
