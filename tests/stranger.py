@@ -42,6 +42,11 @@ NAMES = [
     "state", "plan.json", "known", "parts", "scores", "SHA256SUMS", "about.json", "log.jsonl", "demo.fa",
     "demo.bw.store", "viennarna.npz", "notes.txt", "tree",
 ]  # fmt: skip
+WITHIN = {
+    "training": {"training": TRAINING, "training/best": WEIGHTS, "training/state": WEIGHTS, "weights": WEIGHTS},
+    "demo": {"demo.bw.store": STORE},
+}
+"""Folders of ours in folders of ours."""
 KINDS = {"store": STORE, "weights": WEIGHTS, "training": TRAINING, "demo": DEMO}
 GENOME = fasta(sequence(600))
 BASE = {
@@ -253,6 +258,8 @@ class Home:
                 shutil.copytree(self.templates[what], path)
                 (path / "notes.txt").write_text(f"dear {path}/notes.txt")
                 self.ours[str(path)] = KINDS[what]
+                for inside, kind in WITHIN.get(what, {}).items():
+                    self.ours[str(path / inside)] = kind
 
     def state(self) -> dict[str, bytes]:
         """Every file below the root, and where links lead."""
@@ -309,9 +316,7 @@ class Home:
             main = argv[argv.index("-o") + 1]
             found[self._real(main)] = TRAINING if argv[0] == "train" else WEIGHTS
             if argv[0] == "train":
-                found[self._real(os.path.join(main, "training"))] = TRAINING
-                for name in ("weights", "training/best", "training/state"):
-                    found[self._real(os.path.join(main, name))] = WEIGHTS
+                found |= {self._real(os.path.join(main, name)): kind for name, kind in WITHIN["training"].items()}
         if argv[0] in ("genome", "batch"):
             mains = [argv[argv.index("-o") + 1]] if "-o" in argv else []
             if argv[0] == "batch":
