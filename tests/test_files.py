@@ -352,6 +352,59 @@ def test_a_temporary_name_fits_beside_the_longest_name(tmp_path: Path) -> None:
     assert raised.value.errno == errno.ENAMETOOLONG
 
 
+def test_a_folder_of_ours_is_swept_of_every_temporary_name(tmp_path: Path) -> None:
+    claim(tmp_path / "run", TRAINING)
+    gone, alive = (left_by(tmp_path / "run" / "viennarna.npz", process) for process in (GONE, os.getppid()))
+    claim(tmp_path / "run", TRAINING)
+    assert not gone.exists()
+    assert alive.exists()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "link"])
+def test_standard_output_by_name_goes_on_where_it_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    program = (
+        "import sys\nfrom mirscan.files import write_file\nfrom pathlib import Path\n"
+        "print('head', flush=True)\nwrite_file(Path(sys.argv[1]), b'body\\n')\nprint('tail', flush=True)\n"
+    )
+    (tmp_path / "all").write_text("keep\n")
+    with open(tmp_path / "all", "a") as output:
+        subprocess.run([sys.executable, "-c", program, name], cwd=tmp_path, stdout=output, check=True)
+    assert (tmp_path / "all").read_text() == "keep\nhead\nbody\ntail\n"
+
+
+def test_a_line_is_added_to_a_new_file(tmp_path: Path) -> None:
+    files.append_line(tmp_path / "log", "one")
+    os.link(tmp_path / "log", tmp_path / "snapshot")
+    files.append_line(tmp_path / "log", "two")
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+    assert (tmp_path / "snapshot").read_text() == "one\n"
+
+
+def test_weights_that_do_not_fit_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import orbax.checkpoint as ocp
+
+    saved(tmp_path / "w", 1.0)
+
+    def full(*arguments: object) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device")
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        saved(tmp_path / "w", 2.0)
+    assert raised.value.errno == errno.ENOSPC
+    assert weights.restore(tmp_path / "w")["x"][0] == 1.0
+    assert [name for name in contents(tmp_path / "w") if not WEIGHTS.files.fullmatch(name)] == []
+
+
+def test_a_name_that_a_replacement_needs_is_not_the_users(tmp_path: Path) -> None:
+    (tmp_path / "w" / ".next.mirscan").mkdir(parents=True)
+    (tmp_path / "w" / ".next.mirscan" / "dear").write_text("x")
+    with pytest.raises(InputError, match="needs this name for a moment"):
+        saved(tmp_path / "w", 1.0)
+    assert (tmp_path / "w" / ".next.mirscan" / "dear").read_text() == "x"
+
+
 def test_scratch_leaves_nothing_and_sweeps_what_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     dead = tmp_path / files.temporary_name("scratch").replace(f".{os.getpid()}.", f".{GONE}.")

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from program import GOOD, Place, assert_one_line, fasta, sequence
 from test_files import contents
@@ -18,12 +19,12 @@ from test_files import contents
 from mirscan import cli
 from mirscan.checkpoints import weights
 from mirscan.cluster.driver import scan_batch
-from mirscan.cluster.runs import runs_of
-from mirscan.errors import InputError
+from mirscan.cluster.runs import checked, runs_of
+from mirscan.errors import InputError, UsageError
 from mirscan.files import STORE, WEIGHTS
 from mirscan.paths import Paths
 from mirscan.scanning.options import Options
-from mirscan.training import from_table as learn
+from mirscan.training import from_table
 
 TABLE = "name\tsequence\tlabel\n" + "".join(f"s{n}\t{'ACGU' * 15}\t{n % 2}\n" for n in range(40))
 
@@ -243,7 +244,7 @@ def test_a_training_replaces_no_folder_of_the_users(place: Place, monkeypatch: p
     refused(place, "--output: . is no training folder of mirscan: it holds t.tsv, weights", *train, "-o", ".")
     refused(place, "it holds thesis.txt", *train, "-o", "weights")
     (place.inputs / "new").mkdir()
-    monkeypatch.setattr(learn, "learn", lambda *arguments, **options: {"x": weights.np.ones(3)})
+    monkeypatch.setattr(from_table, "learn", lambda *arguments, **options: {"x": np.ones(3)})
     assert place.main(*train, "-o", "new")[0] == 0
     (place.inputs / "new" / "notes.txt").write_text("mine")
     (place.inputs / "new" / "weights" / "notes.txt").write_text("mine")
@@ -262,6 +263,104 @@ def test_adapted_weights_replace_no_folder_of_the_users(place: Place) -> None:
     (place.outputs / "x.bw.adapted" / "dear.txt").write_text("mine")
     refused(place, "--adapt: ", "genome", source, "-o", place.outputs / "x.bw", "--adapt")
     refused(place, "--output: ", "adapt", source, "-o", place.outputs)
+
+
+def test_a_refused_training_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Path(place.write(TABLE.encode(), "t.tsv"))
+    other = Path(place.write(TABLE.replace("ACGU", "ACGG").encode(), "u.tsv"))
+    asked = []
+
+    def fit(*arguments: object, **options: object) -> dict[str, object]:
+        asked.append(arguments)
+        if len(asked) > 1:
+            raise UsageError("begun on other examples")
+        return {"x": np.ones(3)}
+
+    monkeypatch.setattr(from_table, "learn", fit)
+    train = ["train", "deepmirgene", "--folder", "hairpins", "--epochs", "1"]
+    assert place.main(*train, "--data", table, "-o", place.outputs / "run")[0] == 0
+    with untouched(place.folder):
+        assert place.main(*train, "--data", other, "-o", place.outputs / "run")[0] == 2
+    (place.outputs / "run" / "training").mkdir(exist_ok=True)
+    (place.outputs / "run" / "training" / "notes.txt").write_text("mine")
+    refused(place, "its training: ", *train, "--data", table, "-o", place.outputs / "run")
+
+
+# ---------------------------------------------------------------------- what somebody tried
+def test_commands_that_read_a_store_remove_nothing(place: Place, double: None) -> None:
+    source = place.write(GOOD)
+    assert place.genome(source)[0] == 0
+    store = place.outputs / "x.bw.store"
+    truth = place.write(b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n", "t.gff3")
+    (place.folder / "docs").mkdir()
+    for name in ("0", "thesis.tex"):
+        (place.folder / "docs" / name).write_text("dear")
+    (store / "partial").rmdir()
+    (store / "partial").symlink_to(place.folder / "docs")
+    with untouched(place.folder):
+        for command in (["export", store, "-o", place.outputs / "y.bw"], ["evaluate", store, truth]):
+            assert place.main(*command)[0] == 0
+    refused(place, "partial is a link", "genome", source, "-o", place.outputs / "x.bw", *tiny(place))
+    (store / "partial").unlink()
+    refused(place, "a score store, under a name that is used there", "train", "deepmir-seq", "--data", truth, "-o",
+            store / "partial")  # fmt: skip
+
+
+def test_a_batch_takes_links_as_they_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = place.write(GOOD)
+    (place.folder / "other" / "dir").mkdir(parents=True)
+    (place.folder / "link").symlink_to(place.folder / "other" / "dir")
+    monkeypatch.chdir(place.folder)
+    run = checked(source, Options("link/../x.bw", model="mire2e-tiny", weights=place.weights))  # type: ignore[arg-type]
+    assert os.path.realpath(run.url) == str(place.folder / "other" / "x.bw.store")
+    _, asked = run.for_worker()
+    assert asked.store == run.url
+    with pytest.raises(InputError, match="URL that starts with"):
+        checked(source, Options("x.bw", store="foo://x", model="mire2e-tiny", weights=place.weights))  # type: ignore[arg-type]
+
+
+def test_a_demo_replaces_no_genome_of_that_name(place: Place, double: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write(GOOD, "demo.fa")
+    monkeypatch.chdir(place.inputs)
+    assert place.main("genome", "demo.fa", "-o", "demo.bw", *tiny(place))[0] == 0
+    refused(place, "--out: . is no demo folder of mirscan", "demo", "--out", ".", *tiny(place))
+    refused(place, "unknown model", "demo", "--out", "new", "--model", "nosuch")
+    refused(place, "no such checkpoint folder", "demo", "--out", "new", "--weights", "nosuch")
+
+
+def test_names_that_are_read_or_kept_beside(place: Place, double: None) -> None:
+    source = place.write(GOOD)
+    assert place.genome(source)[0] == 0
+    store, other = place.outputs / "x.bw.store", place.folder / "w"
+    shutil.copytree(place.weights, other)
+    (other / "calibration.json").write_text("{}")
+    export = ["export", store, "-o", place.outputs / "y.bw", "--weights", other, "--bed"]
+    url = ["export", f"file://{store}", *export[2:]]
+    for name in (other / "calibration.json", other / "about.json", store / ".mirscan-store", store / "plan.json"):
+        refused(place, "under a name that is used there", *export, name)
+        refused(place, "under a name that is used there", *url, name)
+    truth = place.write(b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n", "t.gff3")
+    refused(place, "under a name", "evaluate", f"file://{store}", truth, "--curve", store / "plan.json")
+
+
+def test_an_empty_name_is_no_store(place: Place) -> None:
+    source = place.write(GOOD)
+    for command in (["plan", source], ["genome", source, "--shard", "0/2"], ["genome", source, "-o", "x.bw"]):
+        code, _, lines = place.main(*command, *tiny(place), "--store", "")
+        assert code == 2
+        assert_one_line(lines, "--store: empty")
+    code, _, lines = place.main("info", "")
+    assert code == 3
+    assert_one_line(lines, "--store: empty")
+
+
+def test_names_that_are_no_utf8_are_refused(place: Place, double: None) -> None:
+    source = place.write(GOOD)
+    odd = os.fsdecode(bytes(place.outputs) + b"/a\xff")
+    refused(place, "UTF-8", "genome", source, "-o", f"{odd}.bw", *tiny(place))
+    refused(place, "UTF-8", "plan", source, "--store", odd, *tiny(place))
+    refused(place, "UTF-8", "adapt", source, "-o", odd)
+    refused(place, "UTF-8", "info", odd)
 
 
 # ---------------------------------------------------------------------- noticed in time
@@ -304,12 +403,15 @@ def test_streams_stay_possible(place: Place, double: None) -> None:
     source = place.write(GOOD)
     for name in ("-", "/dev/stdout"):
         assert place.genome(source, "--bed", name)[0] == 0
-    assert place.genome(source, "--bed", "/dev/null")[0] == 0
+    assert place.genome(source, "--bed", "/dev/null", "--gff3", "/dev/null")[0] == 0
     os.mkfifo(place.outputs / "pipe")
     reader = os.open(place.outputs / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     assert place.genome(source, "--gff3", place.outputs / "pipe")[0] == 0
     assert os.read(reader, 1 << 16).startswith(b"##gff-version 3")
     os.close(reader)
+    os.mkfifo(place.outputs / "pipe.bw")
+    refused(place, "a bigWig cannot be written to a pipe", "genome", source, "-o", place.outputs / "pipe.bw",
+            *tiny(place))  # fmt: skip
 
 
 def test_a_removed_store_must_be_local(place: Place) -> None:

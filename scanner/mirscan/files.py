@@ -56,10 +56,20 @@ class Kind:
     folders: re.Pattern[str]
     marked: Callable[[Path], bool] = lambda folder: False
     """Whether a folder without that file is ours all the same, as one that an older version made."""
+    beside: frozenset[str] = frozenset()
+    """Names that are read there, or in use for a moment, and never removed with the rest."""
 
     def is_ours(self, folder: Path) -> bool:
         """Whether a folder carries our mark."""
         return (self.mark is not None and (folder / self.mark).is_file()) or self.marked(folder)
+
+    def uses(self, name: str, folder: Path) -> bool:
+        """Whether something in such a folder, or what it lists, has this name."""
+        if name == self.mark or name in self.beside:
+            return True
+        if any(pattern.fullmatch(name) for pattern in (self.files, self.folders)):
+            return True
+        return self.mark is None and name in listed(folder)
 
 
 def _is_plan(folder: Path) -> bool:
@@ -94,11 +104,14 @@ WEIGHTS = Kind(
     ),
     re.compile(rf"{_TREE}(/d)?"),
     _lists_weights,
+    frozenset({"calibration.json", _NEXT}),
 )
 TRAINING = Kind(
     "training folder",
     ".mirscan-training",
-    re.compile(r"(\w+/)?log\.jsonl|(viennarna|hairpins|folded|classes)\.npz|(folded|classes)_structure\.npy"),
+    re.compile(
+        r"(\w+/)?log\.jsonl|(viennarna|hairpins)(-[0-9a-f]{8})?\.npz|(folded|classes)\.npz|(folded|classes)_structure\.npy"
+    ),
     re.compile(rf"weights|(training|{'|'.join(_STAGES)})(/state|/best)?|state|best"),
     lambda folder: any((folder / stage / "state" / SUMS).is_file() for stage in ("", "training", *_STAGES)),
 )
@@ -107,7 +120,6 @@ DEMO = Kind(
     ".mirscan-demo",
     re.compile(r"demo\.(fa|truth\.gff3|(plus\.|minus\.)?bw|bed|gff3|calls\.fa|run\.json)"),
     re.compile(r"demo\.bw\.store"),
-    lambda folder: STORE.is_ours(folder / "demo.bw.store"),
 )
 
 
@@ -121,6 +133,10 @@ def check_folder(folder: Path, kind: Kind) -> None:
         made or written.
     """
     try:
+        os.fspath(folder).encode()  # TensorStore and Orbax take no other names
+    except UnicodeEncodeError:
+        raise InputError(f"{str(folder)!r}: its name is not UTF-8; choose another folder") from None
+    try:
         os.lstat(folder)
     except FileNotFoundError:
         _check_makeable(folder)
@@ -133,6 +149,9 @@ def check_folder(folder: Path, kind: Kind) -> None:
         raise InputError(f"{folder} is a file, so it is no {kind.what}; choose another folder")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise InputError(f"{folder} is not writable; choose another folder")
+    coming = folder / _NEXT
+    if kind is WEIGHTS and coming.is_dir() and not (coming / SUMS).is_file() and any(coming.iterdir()):
+        raise InputError(f"{coming}: mirscan needs this name for a moment; rename what is there")
     if kind.is_ours(folder):
         link = next(_links(folder, kind), None)
         if link is not None:
@@ -164,6 +183,7 @@ def claim(folder: Path, kind: Kind, owner: str = "") -> None:
     """
     check_folder(folder, kind)
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     if kind.mark is not None:
         with contextlib.suppress(FileExistsError), open(folder / kind.mark, "xb") as mark:
             mark.write(f"{owner}\n".encode(errors="surrogateescape"))
@@ -196,14 +216,18 @@ def empty_folder(folder: Path, kind: Kind) -> None:
 
 def remove_folder(folder: Path, kind: Kind) -> None:
     """As `empty_folder`, and the folder goes too if nothing else lies there; what stays is logged."""
+    if not os.path.lexists(folder):
+        return
     empty_folder(folder, kind)
-    with contextlib.suppress(OSError):  # absent; or not to be removed, and empty then
-        if kind.mark is not None:
-            (folder / kind.mark).unlink()
-        if held := os.listdir(folder):
-            log.info("%s stays: it holds %s, which mirscan did not write", folder, _few(held))
-        else:
-            os.rmdir(folder)
+    if kind.mark is not None:
+        (folder / kind.mark).unlink(missing_ok=True)
+    if held := os.listdir(folder):
+        log.info("%s stays: it holds %s, which mirscan did not write", folder, _few(held))
+        return
+    try:
+        os.rmdir(folder)
+    except OSError as error:  # a link, the root of a disk, a folder above that is not writable
+        log.info("%s stays, empty: it cannot be removed (%s)", folder, error.strerror)
 
 
 def _check_makeable(folder: Path) -> None:
@@ -272,16 +296,21 @@ def temporary_name(name: str) -> str:
     return f".{_stem(name)}.{host()}.{os.getpid()}.{secrets.token_hex(4)}.mirscan"
 
 
-def sweep(folder: Path, names: Iterable[str]) -> None:
-    """Remove what processes that are gone from this host have left in a folder under temporary names of ``names``."""
-    stems = {_stem(name) for name in names}
+def sweep(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Remove what processes that are gone from this host have left in a folder under temporary names.
+
+    Those of ``names``; of any name in a folder of ours.
+    """
+    stems = None if names is None else {_stem(name) for name in names}
     try:
         there = os.listdir(folder)
     except OSError:
         return
     for name in there:
         found = _TEMPORARY.fullmatch(name)
-        if found and found["stem"] in stems and found["host"] == host() and _is_gone(found["process"]):
+        if not found or (stems is not None and found["stem"] not in stems):
+            continue
+        if found["host"] == host() and _is_gone(found["process"]):
             with contextlib.suppress(OSError):  # what cannot be removed stays
                 _remove_temporary(folder / name)
 
@@ -371,12 +400,17 @@ class AtomicFile(Publication):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.realpath(path))
-        self._part = None if is_stream(path) else self.path.with_name(temporary_name(self.path.name))
+        number = descriptor(path)
+        stream = number is not None or is_stream(path)
+        self._part = None if stream else self.path.with_name(temporary_name(self.path.name))
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(self.path)  # a name that is too long shows now, and not when all is written
             # Not mkstemp: its files are readable by their owner alone, and outputs follow the user's umask.
-            self.file: BinaryIO = open(self._part, "xb") if self._part else open(path, "wb")  # noqa: SIM115
+            if self._part is not None:
+                self.file: BinaryIO = open(self._part, "xb")  # noqa: SIM115
+            else:  # an open descriptor goes on where it is, also in a file that it adds to
+                self.file = open(path if number is None else os.dup(number), "wb")  # noqa: SIM115
         except OSError as error:
             error.filename = str(path)
             raise
@@ -391,7 +425,11 @@ class AtomicFile(Publication):
             os.fsync(self.file.fileno())
         self.file.close()
         if self._part:
-            os.replace(self._part, self.path)
+            try:
+                os.replace(self._part, self.path)
+            except OSError as error:
+                error.filename, error.filename2 = str(self.path), None
+                raise
 
     def _discard(self) -> None:
         try:
@@ -401,6 +439,20 @@ class AtomicFile(Publication):
         finally:
             if self._part:
                 self._part.unlink(missing_ok=True)
+
+
+def descriptor(path: str | Path) -> int | None:
+    """The number of the open file that ``/dev/stdout``, ``/dev/fd/3`` or a link to them names; None for other paths."""
+    name, links = os.fspath(path), 0
+    while links < 40:
+        name = os.path.join(os.path.realpath(os.path.dirname(name) or "."), os.path.basename(name))
+        found = re.fullmatch(r"/proc/(\d+)/fd/(\d+)", name)
+        if found:
+            return int(found[2]) if int(found[1]) == os.getpid() else None
+        if not os.path.islink(name):
+            return None
+        name, links = os.path.join(os.path.dirname(name), os.readlink(name)), links + 1
+    return None
 
 
 def is_stream(path: str | Path) -> bool:
@@ -419,9 +471,9 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file in a folder of ours."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
+    """Add a line to a file in a folder of ours; by a new file, as the old one may have another name elsewhere too."""
+    older = path.read_bytes() if path.is_file() else b""
+    write_file(path, older + f"{line}\n".encode())
 
 
 def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = True) -> None:
@@ -445,8 +497,13 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), tree)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), tree)
+    except Exception as error:  # Orbax wraps what the file system says in errors of its own
+        if not any(word in str(error) for word in ("RESOURCE_EXHAUSTED", "No space left", "Disk quota")):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
     (folder / "commit_success.txt").unlink(missing_ok=True)  # names the folder it was written in
 
 
@@ -498,7 +555,6 @@ def replacing(folder: Path) -> Iterator[Path]:
     """
     claim(folder, WEIGHTS)
     settle(folder)
-    sweep(folder, ["new"])
     aside = folder / temporary_name("new")
     aside.mkdir()
     try:

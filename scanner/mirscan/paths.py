@@ -8,13 +8,14 @@ import os
 import stat
 import sys
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from mirscan.errors import IncompleteError, InputError
-from mirscan.files import STORE, TRAINING, WEIGHTS, AtomicFile, Kind, check_folder, is_stream, listed, owner_of, sweep
+from mirscan.files import STORE, TRAINING, WEIGHTS, AtomicFile, Kind, check_folder, is_stream, owner_of, sweep
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ class _Use:
             return (self.real,)
         return found.st_dev, found.st_ino
 
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a device such as ``/dev/null``, which any number of outputs may go to."""
+        try:
+            return stat.S_ISCHR(os.stat(self.path).st_mode)
+        except OSError:
+            return False
+
     def __str__(self) -> str:
         return f"{self.path} ({self.role})"
 
@@ -66,7 +75,7 @@ class Paths:
 
     def reads_folder(self, role: str, folder: str | Path | None, kind: Kind) -> Self:
         """A folder of ours that is read."""
-        return self._add(role, folder, written=False, kind=kind)
+        return self._add(role, _local(folder), written=False, kind=kind)
 
     def writes(self, role: str, path: str | Path | None) -> Self:
         """A file that the user named as an output."""
@@ -78,11 +87,7 @@ class Paths:
 
     def makes(self, role: str, folder: str | Path | None, kind: Kind, main: Path | None = None) -> Self:
         """A folder that is made or gone on with; ``main`` is the output that its name follows from."""
-        if folder is not None and "://" in str(folder):
-            if not str(folder).startswith("file://"):
-                return self  # TensorStore's: no path of this machine
-            folder = str(folder).removeprefix("file://")
-        return self._add(role, folder, written=True, kind=kind, main=main)
+        return self._add(role, _local(folder), written=True, kind=kind, main=main)
 
     def look(self) -> None:
         """Refuse what would lose or damage anything, or could not be written in the end.
@@ -128,7 +133,7 @@ class Paths:
         taken: dict[tuple[object, ...], _Use] = {}
         for use in sorted(self._uses, key=lambda use: use.written):  # what is read first: outputs are refused
             other = taken.setdefault(use.identity, use)
-            if use.written and other is not use:
+            if use.written and other is not use and not use.is_device:
                 raise InputError(f"{use} is also {other}; give every file a name of its own")
         kept = {use.real: use for use in self._uses if use.kind is not None}
         written = {use.real: use for use in self._uses if use.written and use.kind is None}
@@ -143,6 +148,16 @@ class Paths:
                     continue
                 if _is_part(use, folder):
                     raise InputError(f"{use} lies in {folder} under a name that is used there; give another name")
+        for use in self._uses:
+            if use.written:
+                _check_above(use, kept)
+
+
+def _local(folder: str | Path | None) -> str | Path | None:
+    """A folder of this machine; None for a URL of an object store or of memory, which is TensorStore's to look at."""
+    if folder is None or "://" not in str(folder):
+        return folder
+    return str(folder).removeprefix("file://") if str(folder).startswith("file://") else None
 
 
 def _check_name(use: _Use) -> None:
@@ -159,10 +174,17 @@ def _check_name(use: _Use) -> None:
 def _is_part(use: _Use, folder: _Use) -> bool:
     """Whether a path is one of those that a folder of ours consists of."""
     assert folder.kind is not None
-    name = os.path.relpath(use.real, folder.real)
-    if folder.kind is WEIGHTS and name in listed(folder.path):
-        return True
-    return any(pattern.fullmatch(name) for pattern in (folder.kind.files, folder.kind.folders))
+    return folder.kind.uses(os.path.relpath(use.real, folder.real), folder.path)
+
+
+def _check_above(use: _Use, kept: Mapping[str, _Use]) -> None:
+    """Refuse a place within a store or weights that the command does not name, under a name that is used there."""
+    for parent in (parent for parent in Path(use.real).parents if str(parent) not in kept):
+        for kind in (STORE, WEIGHTS):
+            if kind.uses(os.path.relpath(use.real, parent), parent) and kind.is_ours(parent):
+                raise InputError(
+                    f"{use} lies in {parent}, a {kind.what}, under a name that is used there; give another"
+                )
 
 
 def _stdin_is_a_file() -> bool:
@@ -188,7 +210,13 @@ def _check_owner(use: _Use) -> None:
 
 def owner_name(store: Path, main: Path) -> str:
     """An output as the mark of its store names it: from the store on, so that both can be moved together."""
-    return os.path.relpath(os.path.abspath(main), os.path.dirname(os.path.abspath(store)))
+    return os.path.relpath(_place(main), os.path.dirname(_place(store)))
+
+
+def _place(path: Path) -> str:
+    """An absolute path with the links of its folder resolved, and those of its last name kept."""
+    path = path.absolute()
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _check_record(use: _Use) -> None:

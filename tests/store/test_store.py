@@ -277,8 +277,11 @@ def test_finish_drops_partials(tmp_path: Path) -> None:
     store = ScoreStore.create_or_open(tmp_path / "s", make_plan())
     fill(store)
     store.save_partial(1, 2, scores_of(store.plan, 1)[:8])
+    (tmp_path / "s/partial/notes.txt").write_text("mine")
     store.finish()
-    assert list((tmp_path / "s/partial").iterdir()) == []
+    assert store.load_partial(1) is not None  # commands that only read remove nothing
+    store.drop_partials()
+    assert [path.name for path in (tmp_path / "s/partial").iterdir()] == ["notes.txt"]
 
 
 def test_fresh_starts_over(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mirscan.cluster.queue import PartQueue, Slot, most_wanting, slots
-from mirscan.cluster.runs import Run, Worker, checked, look_at_all
+from mirscan.cluster.runs import Run, Worker, checked, claim_stores, look_at_all
 from mirscan.errors import IncompleteError, InputError, ModelError, Stop, UsageError
 from mirscan.store.places import empty_store
 
@@ -123,6 +123,7 @@ def scan_batch(
             empty_store(run.url)
 
     with stop.patiently(), _cluster(address) as ray:
+        claim_stores(mine)
         pool = _Pool(ray, mine, worker, workers, threads, attempts, timeout)
         while pool.unfinished() and not stop.requested:
             pool.hire()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mirscan.cluster.manifest import MORE_COLUMNS, read_manifest
 from mirscan.errors import Stop, Stopped, UsageError
 from mirscan.store import ScoreStore
-from mirscan.store.places import remove_store
+from mirscan.store.places import claim_store, is_local, local_folder, remove_store
 
 if TYPE_CHECKING:  # JAX and the models are loaded by who scans or writes results: a worker, once it has its accelerator
     from mirscan.calls.precision import Calibration
@@ -107,8 +106,8 @@ class Run:
             self.options, output=None, bed=None, gff3=None, fasta=None, store=self.url, rm_store=False, fresh=False
         )
         files = {name: getattr(asked, name) for name in ("weights", "regions_file", "contig_alias", "known")}
-        absolute: dict[str, Any] = {name: Path(os.path.abspath(file)) for name, file in files.items() if file}
-        return os.path.abspath(self.genome), dataclasses.replace(asked, **absolute)
+        absolute: dict[str, Any] = {name: Path(file).absolute() for name, file in files.items() if file}
+        return str(Path(self.genome).absolute()), dataclasses.replace(asked, **absolute)
 
     def publish(self, began: float) -> dict[str, Any]:
         """Write the results of a store whose parts are all there. Returns the record of the run.
@@ -155,7 +154,14 @@ def checked(genome: str, options: Options) -> Run:
     if url.startswith("memory://"):
         raise UsageError(f"--store {url}: workers do not share memory; give a folder, gs:// or s3://")
     _, calibration = check(genome, options)
-    return Run(genome, options, url if "://" in url else os.path.abspath(url), calibration)
+    return Run(genome, options, str(local_folder(url)) if is_local(url) else url, calibration)
+
+
+def claim_stores(runs: Sequence[Run]) -> None:
+    """Make the local stores, for workers to fill: their marks then name the outputs."""
+    for run in runs:
+        if is_local(run.url):
+            claim_store(Path(run.url), run.options.output)
 
 
 def look_at_all(runs: Sequence[Run], manifest: Path | None = None) -> None:

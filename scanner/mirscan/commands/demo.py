@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect
 from collections.abc import Callable, Sequence
@@ -11,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mirscan.checkpoints.weights import find, verify
 from mirscan.errors import InputError, Stop
 from mirscan.evaluation.ranking import percentile
 from mirscan.files import DEMO, WEIGHTS, claim, write_file
+from mirscan.models import find_model
 from mirscan.paths import Paths, run_file
 from mirscan.scanning.loop import Progress
 from mirscan.scanning.options import Options
@@ -123,12 +126,15 @@ def demonstrate(
         output=output, bed=out / "demo.bed", gff3=out / "demo.gff3", fasta=out / "demo.calls.fa",
         per_strand=True, model=model, weights=weights, calls_per_mb=CALLS_PER_MB,
     )  # fmt: skip
+    verify(weights or find(find_model(model).name))
     Paths().makes("--out", out, DEMO).reads_folder("--weights", weights, WEIGHTS).look()
     try:
         claim(out, DEMO)
         write_file(fasta, "".join(f">{name}\n{_lines(sequence)}" for name, sequence in genome.items()).encode())
         write_file(truth, ("##gff-version 3\n" + "".join(map(_feature, planted))).encode())
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
         raise InputError(f"{out}: {error.strerror}; give another folder with --out") from error
 
     record = scan_genome(fasta, options, report=report, stop=stop)

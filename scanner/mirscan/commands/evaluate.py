@@ -56,10 +56,10 @@ def judge(
         If the calls have no such rank.
     """
     paths = Paths().reads("the truth", truth).writes("--curve", curve)
-    if Path(calls).is_dir():
-        paths.reads_folder("the store", calls, STORE).look()
+    if Path(calls).is_file():
+        paths.reads("the calls", calls).look()
     else:
-        paths.reads("the calls", calls if "://" not in calls else None).look()
+        paths.reads_folder("the store", calls, STORE).look()
     loci = read_loci(truth)
     if Path(calls).is_file():
         if by != "score":

@@ -29,7 +29,7 @@ from mirscan.scanning.tracks import track_files
 from mirscan.scanning.tune import Shape, best_shape
 from mirscan.store import ScoreStore
 from mirscan.store.places import is_local
-from mirscan.training.adapt import ADAPTED, MODEL, adapt, is_adapted
+from mirscan.training.adapt import ADAPTED, MODEL, adapt, check_adapted, is_adapted
 from mirscan.types import Contig, Grid, ModelSpec, Plan, Segment
 
 PART_WINDOWS = {"window": 1 << 13, "hairpin": 1 << 16}
@@ -186,6 +186,8 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         )
     if options.output is None and options.store is None:
         raise UsageError("--shard: give the store that all shards share with --store")
+    if options.store == "":
+        raise UsageError("--store: empty; give a folder, or leave the option out")
     if options.min_contig < 0:
         raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
     for name in ("batch", "mini_batch", "part_windows", "threads", "step"):
@@ -200,6 +202,8 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         raise UsageError("--rm-store: only a local store can be removed; leave it out and remove the store yourself")
     folder = options.weights or weights.find(spec.name)
     weights.verify(folder)
+    if options.adapt:
+        check_adapted(adapted_folder(options.output))
     return spec, calibration_of(spec.name, weights.digest(folder), options)
 
 
@@ -210,7 +214,7 @@ def spool_folder(options: Options) -> Path:
 
 def url_of(options: Options) -> str:
     """Where the scores are kept."""
-    return options.store or f"{options.output}.store"
+    return options.store if options.store is not None else f"{options.output}.store"
 
 
 def add_paths(paths: Paths, genome: Path | str, options: Options, role: str = "") -> Paths:
@@ -220,7 +224,7 @@ def add_paths(paths: Paths, genome: Path | str, options: Options, role: str = ""
     )
     paths.reads("--contig-alias", options.contig_alias)
     paths.reads_folder("the weights", options.weights or weights.find(options.model), WEIGHTS)
-    paths.makes(f"the store{role}", url_of(options), STORE, None if options.store else options.output)
+    paths.makes(f"the store{role}", url_of(options), STORE, options.output if options.store is None else None)
     add_outputs(paths, options, role)
     if options.output is not None:
         paths.writes_beside(f"the record{role}", run_file(options.output), options.output)

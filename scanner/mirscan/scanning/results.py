@@ -11,7 +11,7 @@ from mirscan.calls.of_windows import call
 from mirscan.calls.precision import Calibration, find_calibration, known_per_megabase
 from mirscan.checkpoints import weights
 from mirscan.errors import InputError, UsageError
-from mirscan.files import STORE, WEIGHTS
+from mirscan.files import STORE, WEIGHTS, is_stream
 from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model
@@ -66,10 +66,10 @@ def merge(url: str, options: Options, genome: Path | None = None) -> list[Path]:
     check_choice(options)
     if options.fasta and genome is None:
         raise UsageError("--fasta: sequences are in the genome; give it with --genome")
-    calibration = calibration_of(store.plan.model, store.plan.weights_digest, options)
     calls = outputs_of(options)
-    paths = Paths().reads_folder("the store", url if "://" not in url else None, STORE).reads("--genome", genome)
+    paths = Paths().reads_folder("the store", url, STORE).reads("--genome", genome)
     add_outputs(paths.reads_folder("--weights", options.weights, WEIGHTS), options).look()
+    calibration = calibration_of(store.plan.model, store.plan.weights_digest, options)
     check_contigs(store.plan.contigs, options)
     store.finish()
     if genome is None or not calls:
@@ -156,6 +156,8 @@ def add_outputs(paths: Paths, options: Options, role: str = "") -> Paths:
     """Tell which tracks and calls a command writes; ``role`` says for which of many genomes."""
     if options.output is not None:
         main, *strands = track_files(options.output, options.per_strand)
+        if main.suffix.lower() in (".bw", ".bigwig") and is_stream(main):
+            raise InputError(f"{main}: a bigWig cannot be written to a pipe; give a file, or a bedGraph")
         paths.writes(f"--output{role}", main)
         for path in strands:
             paths.writes_beside(f"--per-strand{role}", path, main, track=True)

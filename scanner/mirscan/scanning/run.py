@@ -101,6 +101,7 @@ def publish(
     """
     assert options.output is not None
     store.finish()
+    store.drop_partials()
     record = store.summary(verify=False)
     if not record["scored"]:
         if is_local(store.url):

@@ -24,6 +24,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -32,9 +33,16 @@ from typing import Any, cast
 import numpy as np
 
 from mirscan.errors import IncompleteError, InputError
-from mirscan.files import STORE, claim
-from mirscan.paths import owner_name
-from mirscan.store.places import DAMAGED, context, empty_store, explained, is_local, local_folder, open_documents
+from mirscan.store.places import (
+    DAMAGED,
+    claim_store,
+    context,
+    empty_store,
+    explained,
+    is_local,
+    local_folder,
+    open_documents,
+)
 from mirscan.types import STRANDS, Plan
 
 
@@ -94,8 +102,7 @@ class ScoreStore:
         if fresh:
             empty_store(url)
         if is_local(url):
-            folder = local_folder(url)
-            claim(folder, STORE, owner_name(folder, main) if main is not None else "")
+            claim_store(local_folder(url), main)
         with explained(url):
             documents = open_documents(url)
             there = documents.read("plan.json").result()
@@ -269,7 +276,7 @@ class ScoreStore:
         return [part for part, scores in self._checked(parts, marks) if scores is None]
 
     def finish(self) -> None:
-        """Make sure that every part is there and whole, and drop what interrupted parts left behind.
+        """Make sure that every part is there and whole.
 
         Raises
         ------
@@ -279,9 +286,13 @@ class ScoreStore:
         missing = self.missing()
         if missing:
             raise self._incomplete(missing)
+
+    def drop_partials(self) -> None:
+        """Remove what interrupted parts left behind, once all are there; for who scans into the store."""
         with explained(self.url):
             for key in self._keys("partial/"):
-                self._documents.write(key, None).result()
+                if re.fullmatch(r"partial/\d+", key):
+                    self._documents.write(key, None).result()
 
     def forget(self) -> None:
         """Give back the memory of a ``memory://`` store, which holds nothing afterwards."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mirscan.errors import IncompleteError, InputError
-from mirscan.files import STORE, empty_folder, remove_folder
+from mirscan.files import STORE, claim, empty_folder, remove_folder
+from mirscan.paths import owner_name
 
 _REMOTE = ("gs://", "s3://", "memory://")
 
@@ -43,12 +44,27 @@ def remove_store(url: str | os.PathLike[str]) -> None:
     remove_folder(local_folder(os.fspath(url)), STORE)
 
 
+def claim_store(folder: Path, main: Path | None = None) -> None:
+    """Make a folder a store, or go on with it; ``main`` is the output that a new one is made for.
+
+    Raises
+    ------
+    InputError
+        If the folder is neither absent, nor empty, nor a store.
+    """
+    claim(folder, STORE, owner_name(folder, main) if main is not None else "")
+
+
 def is_local(url: str) -> bool:
     """Whether a store is a folder of this machine, and not one of an object store or of memory."""
     return not url.startswith(_REMOTE)
 
 
 def local_folder(url: str) -> Path:
+    if not url:
+        raise InputError("--store: empty; give a folder, or leave the option out")
+    if not url.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in url):
+        raise InputError(f"store {url!r}: its name is not printable UTF-8; choose another folder")
     if "://" in url and not url.startswith("file://"):
         raise InputError(f"--store {url}: give a folder, or a URL that starts with {', '.join(_REMOTE)}")
     return Path(url.removeprefix("file://")).absolute()

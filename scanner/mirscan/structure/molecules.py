@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -120,14 +122,18 @@ def fold_sequences(texts: Sequence[str], folder: str = "viennarna", processes: i
         return vienna.fold(texts)
 
 
+def digest_of(texts: Sequence[str], folder: str) -> str:
+    """Sha256 (hex) of sequences and of what folds them."""
+    return hashlib.sha256("\n".join([folder, *texts]).encode()).hexdigest()
+
+
 def fold_once(texts: Sequence[str], path: Path, folder: str = "viennarna", processes: int = 1) -> Molecules:
     """Folded molecules of sequences; the folds are kept in ``path`` (.npz) and used again for the same sequences."""
-    digest = hashlib.sha256("\n".join([folder, *texts]).encode()).hexdigest()
-    if path.is_file():
-        with np.load(path) as saved:
-            if str(saved["digest"]) == digest:
-                structures = list(zip(saved["structures"].tolist(), saved["energies"].tolist(), strict=True))
-                return molecules_of(texts, structures)
+    digest = digest_of(texts, folder)
+    with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(path) as saved:
+        if str(saved["digest"]) == digest:
+            structures = list(zip(saved["structures"].tolist(), saved["energies"].tolist(), strict=True))
+            return molecules_of(texts, structures)
     structures = fold_sequences(texts, folder, processes)
     path.parent.mkdir(parents=True, exist_ok=True)
     texts_of, energies = [text for text, _ in structures], [value for _, value in structures]

@@ -89,8 +89,7 @@ def adapt(
     InputError
         If the genome is too small, the weights do not come with findings in precursors, or the folder is not ours.
     """
-    if weights.present(folder) and _described(folder).get("model") != ADAPTED:
-        raise InputError(f"{folder}: holds no adapted weights but others; choose another folder")
+    check_adapted(folder)
     known = _remembered(source)
     total = sum(contig.length - contig.ambiguous for contig in genome.contigs)
     if total < LEAST:
@@ -128,6 +127,7 @@ def adapt_file(
     source = source or weights.find(MODEL)
     paths = Paths().reads("the genome", genome).reads_folder("--weights", source, WEIGHTS)
     paths.makes("--output", folder, WEIGHTS).look()
+    check_adapted(folder)
     configure(threads)
     cores = threads or len(os.sched_getaffinity(0))
     with open_genome(genome, spool=folder) as opened:
@@ -184,6 +184,18 @@ def findings_in(tree: dict[str, Any], found: Hairpins) -> np.ndarray:
 def last_layers(tree: dict[str, Any]) -> dict[str, Any]:
     """The layers of an ensemble that are learned again, as a tree of `mirscan.models.duplex.Judgement`."""
     return {"members": {m: {"0": t["dense"]["1"], "1": t["dense"]["2"]} for m, t in tree["members"].items()}}
+
+
+def check_adapted(folder: Path) -> None:
+    """Refuse a folder with weights of another kind, which adapted ones would replace.
+
+    Raises
+    ------
+    InputError
+        Naming the folder.
+    """
+    if WEIGHTS.is_ours(folder) and _described(folder).get("model") != ADAPTED:
+        raise InputError(f"{folder}: holds no adapted weights but others; choose another folder")
 
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:

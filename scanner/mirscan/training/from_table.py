@@ -23,7 +23,7 @@ from mirscan.files import TRAINING, WEIGHTS, claim
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.paths import Paths
-from mirscan.structure.molecules import LONGEST, fold_once, molecules_of
+from mirscan.structure.molecules import LONGEST, digest_of, fold_once, molecules_of
 from mirscan.training.loop import Batch, fit
 from mirscan.training.losses import LONG, SHORT
 from mirscan.training.published import Published, published
@@ -178,14 +178,18 @@ def train_file(
     changes: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
     training = replace(training, recipe=replace(training.recipe, **changes))
     paths = Paths().reads("--data", table).reads_folder("--start", start, WEIGHTS)
-    paths.makes("--output", output, TRAINING).makes("its weights", output / "weights", WEIGHTS).look()
+    paths.makes("--output", output, TRAINING).makes("its training", output / "training", TRAINING)
+    for place in ("weights", "training/state", "training/best"):
+        paths.makes(f"its {place}", output / place, WEIGHTS)
+    paths.look()
     configure(threads)
     labelled = read_labelled(table)
     begin = None if start is None else plain(load_model(name, start)[1])  # refuses weights of another model
     cores = threads or len(os.sched_getaffinity(0))
     claim(output, TRAINING)
     if "fold" in spec.needs:
-        molecules = fold_once(labelled.texts, output / f"{folder}.npz", folder, cores)
+        kept = output / f"{folder}-{digest_of(labelled.texts, folder)[:8]}.npz"  # of another table: another file
+        molecules = fold_once(labelled.texts, kept, folder, cores)
     else:
         molecules = molecules_of(labelled.texts)
     log(f"{name}: {int(labelled.positive.sum())} positives, {int((~labelled.positive).sum())} negatives")

@@ -74,11 +74,14 @@ def train_stage(
         paths.reads("--genome", genome).reads("known hairpins", known)
     paths.reads_folder("--start", start, WEIGHTS).makes("--output", out, TRAINING)
     paths.makes("the stage", out / stage, TRAINING).look()
-    claim(out, TRAINING)
     before = STAGES[: STAGES.index(stage)]
     for earlier in before:
         if not (out / earlier / "best").is_dir():
             raise InputError(f"{out / earlier}: train the stage {earlier!r} first")
+    for path in (sources.precursors, *(genome for genome, _ in sources.genomes)):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; check the path")
+    claim(out, TRAINING)
     spec = find_model(name)
     model = spec.build(rngs=nnx.Rngs(recipe.seed), precision=best_precision(spec))
     frozen = spec.build(rngs=nnx.Rngs(0), precision=best_precision(spec))  # as a scan will compute it
