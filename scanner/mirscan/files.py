@@ -496,7 +496,7 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     """Write a tree of arrays as a checkpoint of Orbax, into a new folder."""
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # its errors are raised too, in one line
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute(), tree)
@@ -560,8 +560,10 @@ def replacing(folder: Path) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, folder / _NEXT)
-    except BaseException:
+    except BaseException as error:
         _remove_temporary(aside)
+        if isinstance(error, OSError) and error.filename is not None:
+            error.filename = str(folder)  # and not the temporary name
         raise
     settle(folder)
 

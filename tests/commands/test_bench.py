@@ -110,7 +110,7 @@ def test_two_settings_are_compared_in_turns(monkeypatch: pytest.MonkeyPatch) -> 
         megabases = 1.0
 
         def __init__(self, setting: Setting, devices: Any, threads: int, folder: Path) -> None:
-            self.name, self.genome = setting.model, (folder / setting.model).open("w")
+            self.name, self.genome = setting.model, (folder / "1.fa").open("w")
 
         def scan(self) -> None:
             turns.append(self.name)
