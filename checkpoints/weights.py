@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from mirscan.errors import InputError
-from mirscan.files import SUMS, WEIGHTS, listed, replacing, save_arrays, save_tree, settle, write_file
+from mirscan.files.atomic import save_arrays, save_tree, write_file
+from mirscan.files.kinds import SUMS, WEIGHTS, listed
+from mirscan.files.weights import replacing, settle
 
 HERE = Path(__file__).resolve().parent
 CALIBRATION = "calibration.json"

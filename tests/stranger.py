@@ -29,7 +29,9 @@ from mirscan.checkpoints import weights
 from mirscan.cluster import driver as batch
 from mirscan.commands import bench, demo, score
 from mirscan.errors import UsageError
-from mirscan.files import DEMO, STORE, TRAINING, WEIGHTS, Kind, append_line, claim
+from mirscan.files.atomic import append_line
+from mirscan.files.folders import claim
+from mirscan.files.kinds import DEMO, STORE, TRAINING, WEIGHTS, Kind
 from mirscan.models.duplex import FOLDS
 from mirscan.scanning import prepare, run
 from mirscan.training import adapt

@@ -21,7 +21,7 @@ from mirscan.checkpoints import weights
 from mirscan.cluster.driver import scan_batch
 from mirscan.cluster.runs import checked, runs_of
 from mirscan.errors import InputError, UsageError
-from mirscan.files import STORE, WEIGHTS
+from mirscan.files.kinds import STORE, WEIGHTS
 from mirscan.paths import Paths
 from mirscan.scanning.options import Options
 from mirscan.training import from_table

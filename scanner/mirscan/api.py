@@ -23,7 +23,8 @@ from mirscan.commands.score import score_texts
 from mirscan.devices import configure
 from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.matching import Figures, Places
-from mirscan.files import scratch, write_file
+from mirscan.files.atomic import write_file
+from mirscan.files.temporary import scratch
 from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.regions import select_segments

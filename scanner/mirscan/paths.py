@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Self
 
 from mirscan.errors import IncompleteError, InputError
-from mirscan.files import STORE, TRAINING, WEIGHTS, AtomicFile, Kind, check_folder, is_stream, owner_of, sweep
+from mirscan.files.atomic import AtomicFile, is_stream
+from mirscan.files.folders import check_folder, owner_of
+from mirscan.files.kinds import STORE, TRAINING, WEIGHTS, Kind
+from mirscan.files.temporary import sweep
 
 
 @dataclass(frozen=True)

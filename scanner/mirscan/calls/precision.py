@@ -26,7 +26,7 @@ import numpy as np
 
 from mirscan.checkpoints.weights import CALIBRATION
 from mirscan.errors import InputError, UsageError
-from mirscan.files import AtomicFile
+from mirscan.files.atomic import AtomicFile
 from mirscan.types import Call
 
 FITTED_PER_MB = 1000

@@ -15,7 +15,8 @@ from mirscan.checkpoints.weights import registry
 from mirscan.commands.bench_machine import Task, copying, machine, matrix_product, peak_memory, rna_fold
 from mirscan.commands.bench_subject import Setting, Subject
 from mirscan.devices import configure, local_devices
-from mirscan.files import scratch, write_file
+from mirscan.files.atomic import write_file
+from mirscan.files.temporary import scratch
 
 HG38_MEGABASES = 3100.0
 

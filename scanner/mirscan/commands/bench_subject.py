@@ -16,7 +16,7 @@ from mirscan.checkpoints.weights import registry
 from mirscan.commands.bench_machine import Cost, Task, cost
 from mirscan.devices import Scorer, backend, best_precision, compiled_rows, mini_batch
 from mirscan.errors import UsageError
-from mirscan.files import write_file
+from mirscan.files.atomic import write_file
 from mirscan.genome import Genome, open_genome
 from mirscan.kernels.bases import reverse_complement
 from mirscan.kernels.hairpins import Scan

@@ -15,7 +15,9 @@ import numpy as np
 from mirscan.checkpoints.weights import find, verify
 from mirscan.errors import InputError, Stop
 from mirscan.evaluation.ranking import percentile
-from mirscan.files import DEMO, WEIGHTS, claim, write_file
+from mirscan.files.atomic import write_file
+from mirscan.files.folders import claim
+from mirscan.files.kinds import DEMO, WEIGHTS
 from mirscan.models import find_model
 from mirscan.paths import Paths, run_file
 from mirscan.scanning.loop import Progress

@@ -10,7 +10,8 @@ import numpy as np
 from mirscan.calls.of_hairpins import ranking
 from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.matching import Figures, Places, evaluate_calls
-from mirscan.files import STORE, write_file
+from mirscan.files.atomic import write_file
+from mirscan.files.kinds import STORE
 from mirscan.known.precursors import Locus, read_loci
 from mirscan.models import find_model
 from mirscan.paths import Paths

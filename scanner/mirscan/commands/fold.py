@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from mirscan.errors import InputError, UsageError
-from mirscan.files import Publication
+from mirscan.files.atomic import Publication
 from mirscan.formats import bed, gff3
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.genome import Genome, open_genome

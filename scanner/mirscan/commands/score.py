@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mirscan.devices import Scorer, backend, best_precision, configure, local_devices, rows_for
-from mirscan.files import WEIGHTS
+from mirscan.files.kinds import WEIGHTS
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
 from mirscan.kernels.bases import ABSENT

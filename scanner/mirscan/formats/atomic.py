@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mirscan.files import AtomicFile, Publication
+from mirscan.files.atomic import AtomicFile, Publication
 
 BGZF_BLOCK = 0xFF00
 """Bytes of text in a full BGZF block: even incompressible ones then fit the 64 KiB limit of a block."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mirscan.files import Publication
+from mirscan.files.atomic import Publication
 from mirscan.formats.atomic import Output
 from mirscan.formats.decimals import floats, integers, rows
 from mirscan.formats.intervals import SortedIntervals, check_call, plain, shortest

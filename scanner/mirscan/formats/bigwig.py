@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from mirscan.files import AtomicFile, Publication
+from mirscan.files.atomic import AtomicFile, Publication
 from mirscan.formats.atomic import InOrder
 from mirscan.formats.intervals import CHUNK, SortedIntervals
 from mirscan.formats.summaries import Records, Summary, pack

@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from mirscan.files import nameless
+from mirscan.files.temporary import nameless
 
 _CONTIG_MAGIC, _PLACE_MAGIC = 0x78CA8C91, 0x2468ACE0
 _FANOUT = 256

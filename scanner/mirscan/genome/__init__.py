@@ -19,7 +19,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 
 from mirscan.errors import InputError
-from mirscan.files import AtomicFile
+from mirscan.files.atomic import AtomicFile
 from mirscan.genome.contigs import Census, Records, SoftMask, take_census
 from mirscan.genome.fasta import BLOCK, FastaReader, Layout, inflate
 from mirscan.genome.spool import Spool

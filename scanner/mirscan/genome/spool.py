@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from mirscan.files import nameless
+from mirscan.files.temporary import nameless
 
 
 class Spool:

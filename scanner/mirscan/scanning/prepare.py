@@ -17,7 +17,7 @@ from mirscan.calls.precision import Calibration
 from mirscan.checkpoints import weights
 from mirscan.devices import backend, best_precision, compiled_rows, configure, local_devices, mini_batch, rows_for
 from mirscan.errors import InputError, UsageError
-from mirscan.files import STORE, WEIGHTS
+from mirscan.files.kinds import STORE, WEIGHTS
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.regions import contig_table, select_segments
 from mirscan.known.homology import Known, read_known

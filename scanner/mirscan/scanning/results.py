@@ -11,7 +11,8 @@ from mirscan.calls.of_windows import call
 from mirscan.calls.precision import Calibration, find_calibration, known_per_megabase
 from mirscan.checkpoints import weights
 from mirscan.errors import InputError, UsageError
-from mirscan.files import STORE, WEIGHTS, is_stream
+from mirscan.files.atomic import is_stream
+from mirscan.files.kinds import STORE, WEIGHTS
 from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model

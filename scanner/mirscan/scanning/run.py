@@ -16,7 +16,7 @@ from typing import Any
 from mirscan.calls.precision import Calibration, known_per_megabase
 from mirscan.devices import Scorer, local_devices
 from mirscan.errors import InputError, Stop, UsageError
-from mirscan.files import AtomicFile
+from mirscan.files.atomic import AtomicFile
 from mirscan.genome import Genome
 from mirscan.paths import run_file
 from mirscan.scanning.loop import Progress, scan

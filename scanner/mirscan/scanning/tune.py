@@ -15,7 +15,7 @@ import numpy as np
 
 from mirscan.devices import ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, mini_batch
 from mirscan.errors import ModelError
-from mirscan.files import AtomicFile
+from mirscan.files.atomic import AtomicFile
 from mirscan.structure.hairpins import find_hairpins
 from mirscan.structure.molecules import row_folder, window_inputs
 from mirscan.types import ModelSpec

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mirscan.errors import IncompleteError, InputError
-from mirscan.files import STORE, claim, empty_folder, remove_folder
+from mirscan.files.folders import claim, empty_folder, remove_folder
+from mirscan.files.kinds import STORE
 from mirscan.paths import owner_name
 
 _REMOTE = ("gs://", "s3://", "memory://")

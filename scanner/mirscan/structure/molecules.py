@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mirscan.errors import InputError, UsageError
-from mirscan.files import save_arrays
+from mirscan.files.atomic import save_arrays
 from mirscan.genome.fasta import BLOCK, FastaReader, inflate
 from mirscan.kernels.bases import ABSENT, AMBIGUOUS, CODE
 from mirscan.kernels.stems import pair_table

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from mirscan.files import scratch
+from mirscan.files.temporary import scratch
 from mirscan.kernels.hairpins import INF, Tables
 
 _TYPES = {"CG": 0, "GC": 1, "GU": 2, "UG": 3, "AU": 4, "UA": 5}

@@ -20,7 +20,7 @@ from flax import nnx
 from mirscan.checkpoints import weights
 from mirscan.devices import configure
 from mirscan.errors import InputError
-from mirscan.files import WEIGHTS
+from mirscan.files.kinds import WEIGHTS
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.halves import draw_blocks, fold_of
 from mirscan.models import filled

@@ -19,7 +19,8 @@ from mirscan.checkpoints import weights
 from mirscan.devices import best_precision, configure
 from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.ranking import average_precision
-from mirscan.files import TRAINING, WEIGHTS, claim
+from mirscan.files.folders import claim
+from mirscan.files.kinds import TRAINING, WEIGHTS
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.paths import Paths

@@ -18,7 +18,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirscan.checkpoints import weights
 from mirscan.errors import UsageError
-from mirscan.files import TRAINING, append_line, claim
+from mirscan.files.atomic import append_line
+from mirscan.files.folders import claim
+from mirscan.files.kinds import TRAINING
 from mirscan.models import fill, plain
 from mirscan.training.losses import LONG
 

@@ -13,7 +13,9 @@ from mirscan.checkpoints import weights
 from mirscan.devices import best_precision
 from mirscan.errors import InputError
 from mirscan.evaluation.ranking import average_precision, max_f1
-from mirscan.files import TRAINING, WEIGHTS, claim, save_array
+from mirscan.files.atomic import save_array
+from mirscan.files.folders import claim
+from mirscan.files.kinds import TRAINING, WEIGHTS
 from mirscan.kernels.bases import decode
 from mirscan.models import fill, find_model, load_model, plain, set_weights
 from mirscan.paths import Paths

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mirscan.errors import InputError
-from mirscan.files import save_arrays
+from mirscan.files.atomic import save_arrays
 from mirscan.genome import open_genome
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.known.precursors import Locus, Precursor, group, known_kmers, read_loci, read_precursors
