@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -93,6 +94,11 @@ def imported_files(module: str, name: str) -> str:
 def test_every_package_has_one_floor_and_every_floor_its_packages() -> None:
     listed = [name for names in FLOORS for name in names]
     assert sorted({package(name) for name in FILES} - {""}) == sorted(listed)
+
+
+def test_the_design_page_has_this_table() -> None:
+    rows = re.findall(r"^\| (\d) \| ([^|]*) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    assert [sorted(re.findall(r"`(\w+)`", names)) for _, names in rows] == [sorted(names) for names in FLOORS]
 
 
 def test_packages_are_small_and_say_what_they_are_for() -> None:
