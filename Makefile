@@ -2,7 +2,7 @@
 # make test    set up, run the fast suite
 # make real    tests on the real genomes in ../shared, where that folder is
 # make slow    long tests
-# make lint    ruff and mypy
+# make lint    ruff, mypy and, for the public interface, pyright
 # make bench   windows a second on this machine
 # Options: PYTHON=python3.12, DEMO="--model NAME --weights FOLDER", TEST="-k name"
 
@@ -33,6 +33,8 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy -p mirscan
+	$(BIN)/mypy tests/typed.py
+	$(BIN)/pyright --pythonpath $(BIN)/python scanner/mirscan/__init__.py scanner/mirscan/api.py tests/typed.py
 
 bench: $(VENV)/.installed
 	$(BIN)/mirscan bench

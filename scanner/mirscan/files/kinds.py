@@ -78,7 +78,8 @@ WEIGHTS = Kind(
     "folder of weights",
     None,
     re.compile(
-        rf"about\.json|precursors\.npz|{SUMS}|{_TREE}/(_\w+|manifest\.ocdbt|process_\d+|commit_success\.txt|d/\w+)"
+        rf"about\.json|precursors\.npz|{SUMS}|"
+        rf"{_TREE}/(_\w+|manifest\.ocdbt|process_\d+|commit_success\.txt|d/\w+)(\.__lock)?"
     ),
     re.compile(rf"{_TREE}(/d)?"),
     _lists_weights,
