@@ -1,6 +1,7 @@
 """What a type checker sees of the public interface: mypy and pyright read this file, nothing runs it."""
 
 from typing import Any, assert_type
+
 import numpy as np
 
 import mirscan
