@@ -60,7 +60,7 @@ BASE = {
     "n.tsv": b"chr1\tone\n",
 }  # fmt: skip
 """What a stranger has at hand: a genome, candidates, a table, known hairpins, calls, names."""
-OUTPUTS = {"-o", "--bed", "--gff3", "--fasta", "--curve", "--json"}
+OUTPUTS = {"-o", "--bed", "--gff3", "--calls-fasta", "--curve", "--json"}
 MADE = {"--store": "store", "--out": "demo"}
 
 
@@ -172,7 +172,7 @@ def commands(draw: Any, there: list[str]) -> list[str]:
     model = draw(st.sampled_from([["--model", "mire2e-tiny", "--weights", path("../tiny")], []]))
     reads = some(regions_file="c.bed", contig_alias="n.tsv")
     flags = [flag for flag in ("--per-strand", "--fresh", "--rm-store") if draw(st.booleans())]
-    calls = some(bed="y.bed", gff3="y.gff3", fasta="y.fa")
+    calls = some(bed="y.bed", gff3="y.gff3", calls_fasta="y.fa")
     per_strand = flags[: flags[:1] == ["--per-strand"]]
     match name:
         case "genome":
@@ -188,7 +188,7 @@ def commands(draw: Any, there: list[str]) -> list[str]:
         case "export" | "merge":
             return [name, source, *some(genome="g.fa"), "-o", track(), *per_strand, *calls]
         case "score":
-            return ["score", "mire2e-tiny", source, "--weights", path("../tiny"), "-o", path("x.tsv")]
+            return ["score", source, "--model", "mire2e-tiny", "--weights", path("../tiny"), "-o", path("x.tsv")]
         case "fold":
             return ["fold", source, "-o", track(), *per_strand]
         case "evaluate":

@@ -47,8 +47,8 @@ def test_the_examples_of_the_page_run(home: Path) -> None:
 
 def test_calls_are_those_of_the_command(home: Path, place: Any) -> None:
     calls = mirscan.scan("genome.fa", calls_per_mb=200)
-    assert place.main("genome", "genome.fa", "-o", "x.bw", "--bed", "x.bed", "--gff3", "x.gff3", "--fasta", "x.fa",
-                      "--calls-per-mb", "200")[0] == 0  # fmt: skip
+    assert place.main("genome", "genome.fa", "-o", "x.bw", "--bed", "x.bed", "--gff3", "x.gff3",
+                      "--calls-fasta", "x.fa", "--calls-per-mb", "200")[0] == 0  # fmt: skip
     for suffix in ("bed", "gff3", "fa"):
         calls.write(f"api.{suffix}")
         assert Path(f"api.{suffix}").read_bytes() == Path(f"x.{suffix}").read_bytes()

@@ -22,12 +22,16 @@ import numpy as np
 import pytest
 from program import GOOD, LENGTH, PROGRAM, Double, Place, assert_one_line, fasta, sequence
 
+import mirscan
+from mirscan import cli
+from mirscan.checkpoints import weights
 from mirscan.formats import bed
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.genome.spool import Spool
+from mirscan.models import MODELS
 from mirscan.scanning import prepare, run
 from mirscan.scanning import results as finish
-from mirscan.scanning.options import Options
+from mirscan.scanning.options import FIELDS, Options, flag_of
 from mirscan.store import ScoreStore
 
 BAD = {
@@ -168,11 +172,80 @@ def test_weights_that_nobody_ships(place: Place, monkeypatch: pytest.MonkeyPatch
     code, _, lines = place.genome(place.write(GOOD), "--model", "mire2e")
     assert code == 3
     assert_one_line(lines, "not weights of mire2e")
-    code, out, lines = place.main("models")
+    code, out, lines = place.main("models", "--all")
     assert code == 0
     assert "mire2e-tiny\n" in out
     assert "no weights shipped" in out
     assert lines == []
+
+
+def test_models_begin_with_the_default_and_those_with_weights(place: Place) -> None:
+    out = place.main("models")[1].splitlines()
+    names = [line for line in out if not line.startswith(" ")]
+    assert names[0] == "duplex (default)"
+    assert names[-1].endswith("have no weights yet: mirscan models --all")
+    assert set(names[1:-1]) == weights.registry().keys() - {"duplex"}
+    more = [line for line in place.main("models", "--all")[1].splitlines() if not line.startswith(" ")]
+    assert more[: len(names) - 1] == names[:-1]
+    assert len(more) == len(MODELS)
+
+
+def test_old_names_of_options_work_and_are_warned_of(place: Place, double: None) -> None:
+    source = place.write(GOOD)
+    assert place.genome(source, "--calls-fasta", place.outputs / "x.fa")[0] == 0
+    for old, new, value in (
+        ("--fasta", "--calls-fasta", place.outputs / "y.fa"),
+        ("--hairpins", "--recurrence", "numba"),
+    ):
+        code, _, lines = place.genome(source, old, value)
+        assert code == 0
+        assert f"mirscan: {old} is now {new}; the old name goes with the next version" in " ".join(lines)
+    assert (place.outputs / "y.fa").read_bytes() == (place.outputs / "x.fa").read_bytes()
+    for name in ("--fasta", "--hairpins", "--folder"):
+        assert f"{name} " not in place.main("genome", "--help")[1]
+
+
+def test_the_old_form_of_score(place: Place) -> None:
+    source = place.write(f">a\n{sequence(80)}\n".encode(), "c.fa")
+    outputs = [place.outputs / name for name in ("a.tsv", "b.tsv")]
+    assert place.main("score", source, "-o", outputs[0])[0] == 0
+    code, _, lines = place.main("score", "duplex", source, "-o", outputs[1])
+    assert code == 0
+    assert "the old form: use mirscan score FASTA --model MODEL" in lines[0]
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_messages_are_as_loud_as_wanted(place: Place, double: None) -> None:
+    source = place.write(GOOD)
+    assert place.genome(source, "-q")[2] == []
+    assert len(place.genome(source)[2]) > 3
+    assert place.genome(source, "--quiet", "--step", "0")[2] == ["mirscan: --step 0: must be at least 1"]
+    assert place.main("--version") == (0, f"mirscan {mirscan.__version__}\n", [])
+    assert place.main("genome", "-h")[1] == place.main("genome", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    "option", ["--calls-per-mb", "--step", "--batch", "--min-contig", "--threads", "--part-windows"]
+)
+def test_a_number_out_of_range_is_refused_by_every_command_that_takes_it(place: Place, option: str) -> None:
+    source = place.write(GOOD)
+    for value in ("-1", "nan") if option == "--calls-per-mb" else ("-1",):
+        code, _, lines = place.genome(source, option, value)
+        assert code == 2
+        assert_one_line(lines, f"{option} {float(value) if option == '--calls-per-mb' else value}: must ")
+
+
+def test_options_are_told_in_groups(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = {flag_of(name).panel for name in FIELDS}
+    assert panels == {"Input", "Output", "Calls", "What is scanned", "Devices and speed", "Store and resume"}
+    monkeypatch.setattr(cli.app, "rich_markup_mode", "rich")
+    text = place.main("genome", "--help")[1]
+    assert all(panel in text for panel in panels)
+
+
+def test_every_option_is_taken_by_a_scan() -> None:
+    genome = next(command for command in cli.app.registered_commands if command.callback.__name__ == "genome")
+    assert FIELDS.keys() <= genome.callback.__annotations__.keys()
 
 
 FORMS: dict[str, Callable[[str], bytes]] = {
@@ -408,7 +481,7 @@ def test_export_and_info(place: Place, double: None, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("shards", [1, 2, 7])
 def test_shards_in_any_order_give_the_same_bytes(place: Place, double: None, shards: int) -> None:
     source, store = place.write(GOOD + fasta(sequence(2000, 1), "chr2")), place.outputs / "s"
-    kinds = {"--bed": "x.bed", "--gff3": "x.gff3", "--fasta": "x.fa"}
+    kinds = {"--bed": "x.bed", "--gff3": "x.gff3", "--calls-fasta": "x.fa"}
     asked = [word for option, name in kinds.items() for word in (option, place.outputs / name)]
     assert place.genome(source, "--part-windows", 30, "--per-strand", *asked)[0] == 0
     model = ("--model", "mire2e-tiny", "--weights", place.weights, "--store", store, "--part-windows", 30)
@@ -509,7 +582,7 @@ def test_merging_takes_the_scanned_genome_alone(place: Place, double: None) -> N
     code, _, lines = place.main(*merge, "--bed", place.outputs / "m.bed", "--genome", other)
     assert code == 3
     assert_one_line(lines, "not the genome of")
-    code, _, lines = place.main(*merge, "--fasta", place.outputs / "m.fa")
+    code, _, lines = place.main(*merge, "--calls-fasta", place.outputs / "m.fa")
     assert code == 2
     assert_one_line(lines, "--genome")
     assert not (place.outputs / "m.bw").exists()

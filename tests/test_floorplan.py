@@ -22,7 +22,7 @@ FLOORS = [
     ["models", "structure"],
     ["calls", "training"],
     ["scanning"],
-    ["cluster", "commands", "terminal"],
+    ["cluster", "commands", "takes", "terminal"],
     ["api", "cli"],
 ]
 """From the ground up: packages, and files that are none. Within a package files import each other without a circle."""
@@ -34,7 +34,7 @@ HOMES = {
     "orbax": ["checkpoints", "files"],
     "RNA": ["structure"],
     "optax": ["training"],
-    "typer": ["cli"],
+    "typer": ["cli", "takes"],
     "rich": ["terminal"],
     "jax": ["commands", "devices", "models", "structure", "training"],
     "flax": ["commands", "devices", "models", "training"],

@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import shutil
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def test_an_output_is_no_other_path_of_its_command(place: Place, double: None, m
     os.symlink("g.fa", "soft.bed")
     reads = ["--regions-file", "regions.bed", "--contig-alias", "alias.tsv", *tiny(place)]
     scan = ["genome", "g.fa", "-o", "x.bw", *reads]
-    for option in ("--bed", "--gff3", "--fasta"):
+    for option in ("--bed", "--gff3", "--calls-fasta"):
         for path, also in [
             ("g.fa", "g.fa (the genome)"),
             ("./../in/g.fa", "g.fa (the genome)"),
@@ -157,8 +156,10 @@ def test_an_output_is_no_other_path_of_its_command(place: Place, double: None, m
 
 def test_a_table_of_scores_does_not_replace_its_input(place: Place) -> None:
     source = place.write(GOOD)
-    refused(place, "is also", "score", "mire2e-tiny", source, "-o", source, "--weights", place.weights)
-    refused(place, "the folder", "score", "mire2e-tiny", source, "-o", "absent/x.tsv", "--weights", place.weights)
+    refused(place, "is also", "score", source, "--model", "mire2e-tiny", "-o", source, "--weights", place.weights)
+    refused(
+        place, "the folder", "score", source, "--model", "mire2e-tiny", "-o", "absent/x.tsv", "--weights", place.weights
+    )
 
 
 def test_every_command_refuses_to_write_over_what_it_reads(place: Place, double: None) -> None:
@@ -277,7 +278,7 @@ def test_a_refused_training_changes_nothing(place: Place, monkeypatch: pytest.Mo
         return {"x": np.ones(3)}
 
     monkeypatch.setattr(from_table, "learn", fit)
-    train = ["train", "deepmirgene", "--folder", "hairpins", "--epochs", "1"]
+    train = ["train", "deepmirgene", "--fold-with", "hairpins", "--epochs", "1"]
     assert place.main(*train, "--data", table, "-o", place.outputs / "run")[0] == 0
     with untouched(place.folder):
         assert place.main(*train, "--data", other, "-o", place.outputs / "run")[0] == 2
@@ -341,6 +342,25 @@ def test_names_that_are_read_or_kept_beside(place: Place, double: None) -> None:
         refused(place, "under a name that is used there", *url, name)
     truth = place.write(b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n", "t.gff3")
     refused(place, "under a name", "evaluate", f"file://{store}", truth, "--curve", store / "plan.json")
+
+
+def test_a_link_to_itself_is_one_line(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place.inputs)
+    place.write(GOOD)
+    truth = place.write(b"##gff-version 3\nchr1\t.\tpre_miRNA\t100\t180\t.\t+\t.\tID=a\n", "t.gff3")
+    os.symlink("loop", "loop")
+    for command in (
+        ["info", "loop"],
+        ["evaluate", "loop", truth, "--megabases", "1"],
+        ["export", "loop", "-o", "x.bw"],
+        ["genome", "loop", "-o", "x.bw", *tiny(place)],
+        ["genome", "g.fa", "-o", "x.bw", *tiny(place), "--store", "loop"],
+        ["score", "loop", "-o", "x.tsv", *tiny(place)],
+        ["train", "deepmir-seq", "--data", "loop", "-o", "run"],
+        ["adapt", "g.fa", "-o", "loop"],
+        ["demo", "--out", "loop"],
+    ):
+        refused(place, "loop", *command)
 
 
 def test_an_empty_name_is_no_store(place: Place) -> None:
@@ -423,26 +443,26 @@ def test_a_removed_store_must_be_local(place: Place) -> None:
 def test_a_new_option_with_a_path_shows_here() -> None:
     """It must be told to `Paths`, and then be listed here."""
     common = {"weights", "regions_file", "contig_alias", "known", "store"}
-    results = {"output", "bed", "gff3", "calls_fasta"}
+    results = {"output", "bed", "gff3", "fasta"}
     told = {
-        "genome": {"fasta", *common, *results},
-        "plan": {"fasta", *common},
-        "batch": {"fasta", "manifest", *common, *results},
-        "adapt": {"fasta", "output", "weights"},
-        "fold": {"fasta", "output", "regions_file"},
+        "genome": {*common, *results},
+        "plan": common,
+        "batch": {"source", "manifest", *common, *results},
+        "adapt": {"output", "weights"},
+        "fold": {"output", "regions_file"},
         "demo": {"out", "weights"},
         "_results": {"store", "genome", "weights", *results},
         "info": {"store"},  # only reads
         "evaluate": {"calls", "truth", "curve"},
-        "score": {"fasta", "output", "weights"},
+        "score": {"second", "output", "weights"},
         "train": {"output", "data", "precursors", "genome", "pseudo", "start"},
         "bench": {"json_file"},
     }
     for command in cli.app.registered_commands:
         assert command.callback is not None
-        hints = typing.get_type_hints(command.callback, include_extras=True)
-        named = {name for name, hint in hints.items() if "Path" in str(hint)}
-        named |= hints.keys() & {"fasta", "store", "calls"}
+        hints = command.callback.__annotations__
+        named = {name.removesuffix("_old") for name, hint in hints.items() if "Path" in str(hint)}
+        named |= hints.keys() & {"store", "calls"}
         assert named == told.get(command.callback.__name__, set()), command.callback.__name__
 
 

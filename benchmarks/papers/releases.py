@@ -29,8 +29,9 @@ TILE = 1 << 18
 
 
 def human(data: Path, release: str) -> dict[str, tuple[str, str]]:
-    """Accession to name and RNA of the human precursors of a release (``v18``, ``v20``, ``v21``, ``v22``)."""
-    records = ((header.split(), rna) for header, rna in read_fasta(data / "mirbase" / f"{release}_hairpin.fa.gz"))
+    """Accession to name and RNA of the human precursors of a release, ``v21`` or ``v22``."""
+    entries = read_fasta(data / "papers" / "mire2e" / f"{release}_hsa_hairpin.fa.gz")
+    records = ((header.split(), rna) for header, rna in entries)
     return {fields[1]: (fields[0], rna) for fields, rna in records if fields[0].startswith("hsa-")}
 
 

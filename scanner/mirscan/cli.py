@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mirscan.errors import IncompleteError, InputError, ModelError, UsageError
+from mirscan.scanning.options import DEFAULT_MODEL, INPUT, OUTPUT, STORE, Options
+from mirscan.takes import takes
 from mirscan.terminal import progress, ranges, stoppable
 
 app = typer.Typer(
     name="mirscan",
     help="Reads a genome and says where the microRNA precursors are.",
     no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     # panels and colours cost more processor time than all else that --help does: a pipe or a log gets plain text
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,
@@ -26,203 +30,88 @@ app = typer.Typer(
 )
 log = logging.getLogger("mirscan")
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]")]
-Bed = Annotated[Path | None, typer.Option(help="Calls as BED (column 7: the score)")]
-Gff3 = Annotated[Path | None, typer.Option(help="Calls as GFF3")]
-CallsFasta = Annotated[Path | None, typer.Option("--fasta", help="Sequences of the calls")]
-PerStrand = Annotated[bool, typer.Option("--per-strand", help="Also x.plus.bw and x.minus.bw")]
-Calls = Annotated[float, typer.Option("--calls-per-mb", help="Budget of calls per scanned megabase")]
-MinScore = Annotated[float | None, typer.Option(help="Call every locus of at least this score instead")]
-MinPrecision = Annotated[float | None, typer.Option(help="Call every locus of at least this estimated precision")]
-Clade = Annotated[str | None, typer.Option(help="animal (default), nematode, insect, vertebrate, human or virus")]
-Prevalence = Annotated[float | None, typer.Option(help="Known hairpins per Mb to expect, instead of --clade")]
-Annotate = Annotated[bool, typer.Option("--annotate", help="Rank calls by score and homology combined")]
-Model = Annotated[str, typer.Option(help="A model of `mirscan models`")]
-Weights = Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped")]
-Step = Annotated[int | None, typer.Option(help="Bases between windows (default: the model's, 20)")]
-Regions = Annotated[list[str] | None, typer.Option(help="chr1 or chr1:1,000-2,000 (1-based); repeatable")]
-RegionsFile = Annotated[Path | None, typer.Option(help="BED of regions")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Contigs to leave out, globs like '*_alt'")]
-MinContig = Annotated[int, typer.Option(help="Leave out contigs shorter than this")]
-ContigAlias = Annotated[Path | None, typer.Option(help="Table of name<TAB>alias for --regions")]
-SoftMask = Annotated[str, typer.Option(help="scan or skip lower-case bases")]
-Ambiguous = Annotated[str, typer.Option(help="skip windows with N, or zero the N and score them")]
-Folder = Annotated[str | None, typer.Option(help="What folds windows, where a model needs it: hairpins or viennarna")]
-Known = Annotated[Path | None, typer.Option(help="FASTA of known precursors: adds homology to calls")]
-MiniBatch = Annotated[int | None, typer.Option(help="Windows computed at once on a device (default: measured)")]
-HairpinEngine = Annotated[
-    str | None, typer.Option("--hairpins", help="What computes stem-loops: numba (cores) or jax (devices)")
-]
-RmStore = Annotated[bool, typer.Option("--rm-store", help="Remove the store when all is written")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming")]
-Batch = Annotated[int | None, typer.Option("--batch", help="Windows given to the devices at a time")]
-PartWindows = Annotated[int | None, typer.Option(help="Windows of one part, the unit of resuming")]
-Threads = Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores to use (default: all)")]
-Precision = Annotated[str | None, typer.Option(help="float32 or bfloat16 (default: by device)")]
-Devices = Annotated[int | None, typer.Option(help="Use at most so many devices")]
+
+@app.callback()
+def common(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and end")] = False,
+) -> None:
+    """Reads a genome and says where the microRNA precursors are."""
+    if show_version:
+        typer.echo(f"mirscan {version('mirscan')}")
+        raise typer.Exit
+
+
+Genome = Annotated[str, typer.Argument(metavar="GENOME", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")]
+SCAN = ("model", "weights", "known", "folder", "step", "regions", "regions_file", "exclude", "min_contig",
+        "contig_alias", "soft_mask", "ambiguous", "mini_batch", "part_windows", "precision")  # fmt: skip
+"""What decides a score, and in which parts it is computed."""
+CALLS = ("calls_per_mb", "min_score", "min_precision", "clade", "prevalence", "annotate")
+OUTPUTS = ("bed", "gff3", "fasta", "per_strand")
 
 
 @app.command()
+@takes("output", *OUTPUTS, *SCAN, "adapt", *CALLS, "store", "rm_store", "fresh", "batch", "devices", "threads",
+       "hairpins", output="Track: .bw, .bedgraph[.gz] or .bed[.gz]; none with --shard")  # fmt: skip
 def genome(
-    fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]; none with --shard")
+    source: Genome,
+    options: Options,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: scan the I-th of N shards (from 0) into --store", rich_help_panel=STORE),
     ] = None,
-    bed: Bed = None,
-    gff3: Gff3 = None,
-    calls_fasta: CallsFasta = None,
-    per_strand: PerStrand = False,
-    model: Model = "duplex",
-    weights: Weights = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="First fit the model's last layers to this genome")] = False,
-    folder: Folder = None,
-    step: Step = None,
-    regions: Regions = None,
-    regions_file: RegionsFile = None,
-    exclude: Exclude = None,
-    min_contig: MinContig = 0,
-    contig_alias: ContigAlias = None,
-    soft_mask: SoftMask = "scan",
-    ambiguous: Ambiguous = "skip",
-    calls_per_mb: Calls = 20.0,
-    min_score: MinScore = None,
-    min_precision: MinPrecision = None,
-    clade: Clade = None,
-    prevalence: Prevalence = None,
-    known: Known = None,
-    annotate: Annotate = False,
-    store: Annotated[str | None, typer.Option(help="Where scores are kept (default: OUTPUT.store)")] = None,
-    rm_store: RmStore = False,
-    fresh: Fresh = False,
-    batch: Batch = None,
-    mini_batch: MiniBatch = None,
-    part_windows: PartWindows = None,
-    devices: Devices = None,
-    threads: Threads = None,
-    precision: Precision = None,
-    hairpins: HairpinEngine = None,
-    shard: Annotated[str | None, typer.Option(help="I/N: scan the I-th of N shards (from 0) into --store")] = None,
 ) -> None:
     """Scan a genome: a score for every window of both strands, and the loci worth looking at.
 
     The same command resumes a run that was stopped. With --shard many machines share a scan; `mirscan merge` ends it.
     """
-    _check_words(soft_mask, ambiguous, precision, folder)
-    _one_of("hairpins", hairpins, (None, "numba", "jax"))
     from mirscan.paths import run_file
-    from mirscan.scanning.options import Options
     from mirscan.scanning.run import scan_genome, scan_shard
 
-    options = Options(
-        output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
-        adapt=adapt, folder=folder, step=step, regions=tuple(regions or ()), regions_file=regions_file,
-        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
-        ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
-        min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
-        rm_store=rm_store, fresh=fresh, batch=batch, mini_batch=mini_batch, part_windows=part_windows,
-        devices=devices, threads=threads, precision=precision, hairpins=hairpins,  # type: ignore[arg-type]
-    )  # fmt: skip
     if shard is not None:
-        number, count = _shard(shard, output)
+        number, count = _shard(shard, options.output)
         with stoppable() as stop, progress() as report:
-            done = scan_shard(fasta, options, number, count, report=report, stop=stop)
+            done = scan_shard(source, options, number, count, report=report, stop=stop)
         log.info("%s: shard %s done, %s of %s parts", done["store"], shard, done["mine"], done["parts"])
         return
-    if output is None:
+    if options.output is None:
         raise UsageError("give -o FILE for the track, or --shard I/N and --store for a part of the work")
     with stoppable() as stop, progress() as report:
-        record = scan_genome(fasta, options, report=report, stop=stop)
+        record = scan_genome(source, options, report=report, stop=stop)
     log.info(
         "%s: %s of %s windows scored, %s calls, %.0f windows/s; the record is in %s",
-        output, f"{record['scored']:,}", f"{2 * record['windows']:,}", f"{record['calls']:,}",
-        record["windows_per_second"], run_file(output),
+        options.output, f"{record['scored']:,}", f"{2 * record['windows']:,}", f"{record['calls']:,}",
+        record["windows_per_second"], run_file(options.output),
     )  # fmt: skip
 
 
 @app.command()
-def plan(
-    fasta: Annotated[str, typer.Argument(metavar="FASTA", help="FASTA (plain, gzip, bgzip) or 2bit")],
-    store: Annotated[str, typer.Option(help="Where the plan and later the scores go")],
-    model: Model = "duplex",
-    weights: Weights = None,
-    folder: Folder = None,
-    step: Step = None,
-    regions: Regions = None,
-    regions_file: RegionsFile = None,
-    exclude: Exclude = None,
-    min_contig: MinContig = 0,
-    contig_alias: ContigAlias = None,
-    soft_mask: SoftMask = "scan",
-    ambiguous: Ambiguous = "skip",
-    known: Known = None,
-    mini_batch: MiniBatch = None,
-    part_windows: PartWindows = None,
-    threads: Threads = None,
-    precision: Precision = None,
-) -> None:
+@takes("store!", *SCAN, "threads", store="Where the plan and later the scores go")
+def plan(source: Genome, options: Options) -> None:
     """Fix what a scan computes and in how many parts, for shards to fill; they do it themselves where it is missing."""
-    _check_words(soft_mask, ambiguous, precision, folder)
-    from mirscan.scanning.options import Options
     from mirscan.scanning.run import plan_scan
 
-    options = Options(
-        model=model, weights=weights, folder=folder, step=step, regions=tuple(regions or ()),
-        regions_file=regions_file, exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias,
-        soft_mask=soft_mask, ambiguous=ambiguous, known=known, store=store,  # type: ignore[arg-type]
-        mini_batch=mini_batch, part_windows=part_windows, threads=threads, precision=precision,  # type: ignore[arg-type]
-    )  # fmt: skip
-    url, parts = plan_scan(fasta, options)
+    url, parts = plan_scan(source, options)
     typer.echo(f"{url}\t{parts} parts")
 
 
 @app.command()
+@takes("output", *OUTPUTS, *SCAN, *CALLS, "store", "rm_store", "fresh", "batch", "hairpins", "threads",
+       store="Where scores are kept, seen by all nodes (default: OUTPUT.store)",
+       threads="CPU cores of each worker")  # fmt: skip
 def batch(
-    fasta: Annotated[Path | None, typer.Argument(metavar="[GENOME]", help="FASTA or 2bit; or give --manifest")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Track: .bw, .bedgraph[.gz] or .bed[.gz]")
-    ] = None,
+    options: Options,
+    source: Annotated[Path | None, typer.Argument(metavar="[GENOME]", help="FASTA or 2bit; or give --manifest")] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Table of many genomes: genome, output [bed, gff3, fasta, store]")
+        Path | None,
+        typer.Option(help="Table of many genomes: genome, output [bed, gff3, fasta, store]", rich_help_panel=INPUT),
     ] = None,
-    bed: Bed = None,
-    gff3: Gff3 = None,
-    calls_fasta: CallsFasta = None,
-    per_strand: PerStrand = False,
-    model: Model = "duplex",
-    weights: Weights = None,
-    folder: Folder = None,
-    step: Step = None,
-    regions: Regions = None,
-    regions_file: RegionsFile = None,
-    exclude: Exclude = None,
-    min_contig: MinContig = 0,
-    contig_alias: ContigAlias = None,
-    soft_mask: SoftMask = "scan",
-    ambiguous: Ambiguous = "skip",
-    calls_per_mb: Calls = 20.0,
-    min_score: MinScore = None,
-    min_precision: MinPrecision = None,
-    clade: Clade = None,
-    prevalence: Prevalence = None,
-    known: Known = None,
-    annotate: Annotate = False,
-    store: Annotated[
-        str | None, typer.Option(help="Where scores are kept, seen by all nodes (default: OUTPUT.store)")
-    ] = None,
-    rm_store: RmStore = False,
-    fresh: Fresh = False,
-    batch_windows: Batch = None,
-    mini_batch: MiniBatch = None,
-    part_windows: PartWindows = None,
-    precision: Precision = None,
     engine: Annotated[str, typer.Option(help="What hands out the parts: ray")] = "ray",
     address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster, or auto (default: $RAY_ADDRESS, else this machine alone)")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="At most so many (default: one a GPU, TPU host, or node without either)")
+        int | None, typer.Option(help="At most this many (default: one a GPU, TPU host, or node without either)")
     ] = None,
-    threads: Annotated[int | None, typer.Option("-t", "--threads", help="CPU cores of each worker")] = None,
     attempts: Annotated[int, typer.Option(help="How often a part is tried before it is given up")] = 3,
     timeout: Annotated[float | None, typer.Option(help="Seconds that one part may take (default: no limit)")] = None,
 ) -> None:
@@ -231,36 +120,25 @@ def batch(
     Genomes, weights and stores must be at the same place for all nodes. The same command resumes.
     """
     _one_of("engine", engine, ("ray",))
-    _check_words(soft_mask, ambiguous, precision, folder)
     from mirscan.cluster.driver import scan_batch
     from mirscan.cluster.runs import runs_of
-    from mirscan.scanning.options import Options
 
-    options = Options(
-        output=output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, model=model, weights=weights,
-        folder=folder, step=step, regions=tuple(regions or ()), regions_file=regions_file,
-        exclude=tuple(exclude or ()), min_contig=min_contig, contig_alias=contig_alias, soft_mask=soft_mask,  # type: ignore[arg-type]
-        ambiguous=ambiguous, calls_per_mb=calls_per_mb, min_score=min_score, store=store,  # type: ignore[arg-type]
-        min_precision=min_precision, clade=clade, prevalence=prevalence, known=known, annotate=annotate,
-        rm_store=rm_store, fresh=fresh, batch=batch_windows, mini_batch=mini_batch, part_windows=part_windows,
-        precision=precision,  # type: ignore[arg-type]
-    )  # fmt: skip
+    asked = dataclasses.replace(options, threads=None)
     with stoppable() as stop, progress() as report:
         records = scan_batch(
-            runs_of(fasta, manifest, options), manifest=manifest, address=address, workers=workers, threads=threads,
-            attempts=attempts, timeout=timeout, report=report, stop=stop,
+            runs_of(source, manifest, asked), manifest=manifest, address=address, workers=workers,
+            threads=options.threads, attempts=attempts, timeout=timeout, report=report, stop=stop,
         )  # fmt: skip
     for record in records:
         log.info("%s: %s windows scored, %s calls", record["outputs"][0], f"{record['scored']:,}", record["calls"])
 
 
 @app.command()
+@takes("output!", "weights", "threads", output="Folder of the weights")
 def adapt(
-    fasta: Annotated[str, typer.Argument(metavar="GENOME", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the weights")],
-    weights: Annotated[Path | None, typer.Option(help="Folder of other weights of duplex than the shipped")] = None,
+    source: Genome,
+    options: Options,
     seed: Annotated[int, typer.Option(help="Draws the sample of the genome and the order of learning")] = 0,
-    threads: Threads = None,
 ) -> None:
     """Fit the last layers of duplex to a genome: a new clade's background is learned without any label.
 
@@ -268,75 +146,60 @@ def adapt(
     """
     from mirscan.training.adapt import adapt_file
 
-    found = adapt_file(fasta, output, source=weights, seed=seed, threads=threads, log=log.info)
-    log.info("%s: %s", output, "adapted" if found.used else "the shipped layers, which were better")
+    assert options.output is not None
+    found = adapt_file(
+        source, options.output, source=options.weights, seed=seed, threads=options.threads, log=log.info
+    )  # fmt: skip
+    log.info("%s: %s", options.output, "adapted" if found.used else "the shipped layers, which were better")
 
 
 @app.command()
+@takes("output!", "per_strand", "regions", "regions_file", "exclude", "min_contig", "threads", "hairpins",
+       output="Energies: .bw, .bedgraph[.gz]; hairpins: .bed[.gz], .gff3[.gz]")  # fmt: skip
 def fold(
-    fasta: Annotated[str, typer.Argument(metavar="GENOME", help="FASTA (plain, gzip, bgzip), 2bit, or - for stdin")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Energies: .bw, .bedgraph[.gz]; hairpins: .bed[.gz], .gff3[.gz]")
-    ],
+    source: Genome,
+    options: Options,
     span: Annotated[int, typer.Option(help="Longest stem-loop in bases, 40 to 200")] = 120,
-    per_strand: PerStrand = False,
-    regions: Regions = None,
-    regions_file: RegionsFile = None,
-    exclude: Exclude = None,
-    min_contig: MinContig = 0,
-    threads: Threads = None,
-    hairpins: HairpinEngine = None,
 ) -> None:
     """Compute the stem-loops of a genome: their energy over each base, or a list of the hairpins worth a look."""
-    _one_of("hairpins", hairpins, (None, "numba", "jax"))
     from mirscan.commands.fold import fold_genome
 
+    assert options.output is not None
     written = fold_genome(
-        fasta, output, span=span, per_strand=per_strand, regions=regions or (), regions_file=regions_file,
-        exclude=exclude or (), min_contig=min_contig, threads=threads, engine=hairpins,  # type: ignore[arg-type]
+        source, options.output, span=span, per_strand=options.per_strand, regions=options.regions,
+        regions_file=options.regions_file, exclude=options.exclude, min_contig=options.min_contig,
+        threads=options.threads, engine=options.hairpins,
     )  # fmt: skip
     for path in written:
         log.info("wrote %s", path)
 
 
 @app.command()
+@takes("model", "weights")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the example; made if absent")] = Path("demo"),
-    model: Model = "duplex",
-    weights: Weights = None,
+    options: Options,
+    out: Annotated[Path, typer.Option(help="Folder of the example; made if absent", rich_help_panel=OUTPUT)] = Path(
+        "demo"
+    ),
 ) -> None:
     """Make a small example genome with known precursors in it, scan it, and say what was found."""
     from mirscan.commands.demo import demonstrate
 
     with stoppable() as stop, progress() as report:
-        findings = demonstrate(out, model=model, weights=weights, report=report, stop=stop)
+        findings = demonstrate(out, model=options.model, weights=options.weights, report=report, stop=stop)
     typer.echo(findings)
 
 
+@takes("output!", *OUTPUTS, *CALLS, "weights", weights="Folder of the weights, if not the shipped ones")
 def _results(
     store: Annotated[str, typer.Argument(help="Store of a scan, whole or of all shards")],
-    output: Output,
-    genome: Annotated[Path | None, typer.Option(help="The genome: calls then have sequences and structures")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of the weights, if not the shipped ones")] = None,
-    per_strand: PerStrand = False,
-    bed: Bed = None,
-    gff3: Gff3 = None,
-    calls_fasta: CallsFasta = None,
-    calls_per_mb: Calls = 20.0,
-    min_score: MinScore = None,
-    min_precision: MinPrecision = None,
-    clade: Clade = None,
-    prevalence: Prevalence = None,
-    annotate: Annotate = False,
+    options: Options,
+    genome: Annotated[
+        Path | None, typer.Option(help="The genome: calls then have sequences and structures", rich_help_panel=INPUT)
+    ] = None,
 ) -> None:
-    from mirscan.scanning.options import Options
     from mirscan.scanning.results import merge
 
-    options = Options(
-        output, bed=bed, gff3=gff3, fasta=calls_fasta, per_strand=per_strand, weights=weights,
-        calls_per_mb=calls_per_mb, min_score=min_score, min_precision=min_precision, clade=clade,
-        prevalence=prevalence, annotate=annotate,
-    )  # fmt: skip
     for path in merge(store, options, genome):
         log.info("wrote %s", path)
 
@@ -348,6 +211,7 @@ app.command("merge", help="Join what shards have scanned: tracks and calls, as o
 
 
 @app.command()
+@takes()
 def info(store: Annotated[str, typer.Argument(help="Store of a scan")]) -> None:
     """Say what a store holds, what is done and what is missing."""
     from mirscan.store import ScoreStore
@@ -358,6 +222,7 @@ def info(store: Annotated[str, typer.Argument(help="Store of a scan")]) -> None:
 
 
 @app.command()
+@takes()
 def evaluate(
     calls: Annotated[str, typer.Argument(help="Calls (BED), or a store, which also tells how deep they rank")],
     truth: Annotated[Path, typer.Argument(help="GFF3 of the known hairpins")],
@@ -377,51 +242,56 @@ def evaluate(
 
 
 @app.command()
+@takes("output!", "model", "weights", "folder", "devices", "threads", "precision",
+       output="Table: name, bases, score, energy, structure")  # fmt: skip
 def score(
-    model: Annotated[str, typer.Argument(help="A model of `mirscan models`")],
-    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Candidate precursors (plain or gzip)")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Table: name, bases, score, energy, structure")],
-    weights: Weights = None,
-    folder: Annotated[str, typer.Option(help="What folds them, where a model needs it: viennarna or hairpins")] = (
-        "viennarna"
-    ),
-    devices: Devices = None,
-    threads: Threads = None,
-    precision: Precision = None,
+    fasta: Annotated[str, typer.Argument(metavar="FASTA", help="Candidate precursors (plain or gzip), or - for stdin")],
+    options: Options,
+    second: Annotated[Path | None, typer.Argument(hidden=True)] = None,
 ) -> None:
     """Score candidate precursors, one by one."""
-    _one_of("folder", folder, ("viennarna", "hairpins"))
-    _one_of("precision", precision, (None, "float32", "bfloat16"))
     from mirscan.commands.score import score_fasta
 
+    name, path = options.model, Path(fasta)
+    if second is not None:
+        log.warning("mirscan score MODEL FASTA is the old form: use mirscan score FASTA --model MODEL")
+        name, path = fasta, second
+    assert options.output is not None
     count = score_fasta(
-        model, fasta, output, weights=weights, folder=folder, precision=precision, devices=devices, threads=threads
-    )
-    log.info("%s: %s sequences scored by %s", output, f"{count:,}", model)
+        name, path, options.output, weights=options.weights, folder=options.folder or "viennarna",
+        precision=options.precision, devices=options.devices, threads=options.threads,
+    )  # fmt: skip
+    log.info("%s: %s sequences scored by %s", options.output, f"{count:,}", name)
 
 
 @app.command()
-def models() -> None:
+@takes()
+def models(
+    every: Annotated[bool, typer.Option("--all", help="Also those without weights, to be trained")] = False,
+) -> None:
     """List the models, their weights and the figures they reached."""
     from mirscan.checkpoints.weights import registry
     from mirscan.models import MODELS
 
     shipped = registry()
-    for name, spec in MODELS.items():
-        typer.echo(f"{name}\n    {spec.summary}\n    {spec.reference}")
-        if name in shipped:
-            for figure, value in shipped[name].get("figures", {}).items():
+    for name in sorted(MODELS, key=lambda name: (name != DEFAULT_MODEL, name not in shipped)):
+        if name in shipped or every:
+            typer.echo(f"{name}{' (default)' if name == DEFAULT_MODEL else ''}")
+            typer.echo(f"    {MODELS[name].summary}\n    {MODELS[name].reference}")
+            for figure, value in shipped.get(name, {}).get("figures", {}).items():
                 typer.echo(f"    {figure.replace('_', ' ')}: {value}")
-        else:
+        if name not in shipped and every:
             typer.echo("    no weights shipped: train it, then --weights FOLDER")
+    if not every:
+        typer.echo(f"{len(MODELS) - len(shipped)} more have no weights yet: mirscan models --all")
 
 
 @app.command()
+@takes("output!", "folder", "threads", output="Folder of the training; an unfinished one resumes")
 def train(
-    model: Annotated[str, typer.Argument(help="A model of `mirscan models`")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the training; an unfinished one resumes")],
+    model: Annotated[str, typer.Argument(help="A model of `mirscan models --all`")],
+    options: Options,
     data: Annotated[Path | None, typer.Option(help="Table with columns name, sequence, label (1 or 0)")] = None,
-    folder: Annotated[str, typer.Option(help="What folds the sequences: viennarna or hairpins")] = "viennarna",
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights and the order of examples, with --data")] = 0,
     stage: Annotated[
         str | None, typer.Option(help="mire2e: structure, energy or classifier; weights joins the three")
@@ -435,7 +305,6 @@ def train(
     negatives: Annotated[int, typer.Option(help="Background windows for the classifier")] = 60_000,
     start: Annotated[Path | None, typer.Option(help="Checkpoint to begin from instead of random weights")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's")] = None,
-    threads: Threads = None,
 ) -> None:
     """Train a published model on labelled sequences (--data), or mire2e on a genome, stage after stage.
 
@@ -443,15 +312,17 @@ def train(
     """
     from dataclasses import replace
 
-    _one_of("folder", folder, ("viennarna", "hairpins"))
+    assert options.output is not None
+    output, threads = options.output, options.threads
     if data is not None:
         if stage or precursors or genome:
             raise UsageError("--data: a model learns from a table or, in stages, from genomes; give one")
         from mirscan.training.from_table import train_file
 
         written = train_file(
-            model, data, output, folder=folder, epochs=epochs, seed=seed, start=start, threads=threads, log=log.info
-        )
+            model, data, output, folder=options.folder or "viennarna", epochs=epochs, seed=seed, start=start,
+            threads=threads, log=log.info,
+        )  # fmt: skip
         typer.echo(written)
         return
 
@@ -492,19 +363,17 @@ def train(
 
 
 @app.command()
+@takes("precision", "devices", "threads")
 def bench(
+    options: Options,
     model: Annotated[
         list[str] | None, typer.Option(help="MODEL[:PRECISION[:MINI_BATCH]] (default: all shipped); repeatable")
     ] = None,
     compare: Annotated[tuple[str, str] | None, typer.Option(help="Two such settings, timed in turns")] = None,
     rounds: Annotated[int | None, typer.Option(help="Measurements; the median is printed (3; 7 to compare)")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here")] = None,
-    precision: Precision = None,
-    devices: Devices = None,
-    threads: Threads = None,
 ) -> None:
     """Measure how fast models scan here, beside this machine's peaks and RNA.fold in the same run."""
-    _one_of("precision", precision, (None, "float32", "bfloat16"))
     if rounds is not None and rounds < 1:
         raise UsageError(f"--rounds {rounds}: must be at least 1")
     from mirscan.commands.bench import bench as measure
@@ -513,30 +382,31 @@ def bench(
     from mirscan.paths import Paths
 
     Paths().writes("--json", json_file).look()
+    asked: dict[str, Any] = {name: getattr(options, name) for name in ("threads", "devices", "precision")}
     if compare:
-        result = measure_both(*compare, rounds=rounds or 7, threads=threads, devices=devices, precision=precision)
+        result = measure_both(*compare, rounds=rounds or 7, **asked)
     else:
-        result = measure(model or (), rounds=rounds or 3, threads=threads, devices=devices, precision=precision)
+        result = measure(model or (), rounds=rounds or 3, **asked)
     typer.echo(table(result))
     if json_file:
         keep(result, json_file)
 
 
 @app.command()
+@takes("devices", "threads", devices="Look at no more devices than this")
 def doctor(
+    options: Options,
     model: Annotated[list[str] | None, typer.Option(help="Models to check (default: all shipped); repeatable")] = None,
-    devices: Annotated[int | None, typer.Option(help="Look at no more devices than this")] = None,
-    threads: Threads = None,
 ) -> None:
     """Check this machine: versions, devices, and whether the shipped models score here as they should."""
     from mirscan.commands.doctor import examine, versions
     from mirscan.devices import configure
 
-    configure(threads)
+    configure(options.threads)
     for name, number in versions().items():
         typer.echo(f"{name:<20}{number}")
     failed = 0
-    for check in examine(model or (), devices):
+    for check in examine(model or (), options.devices):
         verdict = "ok" if check.passed else "WRONG"
         failed += not check.passed
         off = f"off by {check.difference:.2g}, {check.allowed:g} allowed"
@@ -571,13 +441,6 @@ def _quit(code: int, message: str) -> None:
 def _one_of(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"--{option} {value}: choose {', '.join(filter(None, allowed))}")
-
-
-def _check_words(soft_mask: str, ambiguous: str, precision: str | None, folder: str | None) -> None:
-    _one_of("folder", folder, (None, "hairpins", "viennarna"))
-    _one_of("soft-mask", soft_mask, ("scan", "skip"))
-    _one_of("ambiguous", ambiguous, ("skip", "zero"))
-    _one_of("precision", precision, (None, "float32", "bfloat16"))
 
 
 def _shard(text: str, output: Path | None) -> tuple[int, int]:

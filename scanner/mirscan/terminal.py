@@ -53,7 +53,9 @@ def progress() -> Iterator[Callable[[Any], None]]:
         left = (progress.total - progress.done) / max(rate, 1e-9)
         return f"{progress.done:,} of {progress.total:,} windows, {rate:,.0f} windows/s, {_clock(left)} left"
 
-    if sys.stderr is not None and sys.stderr.isatty():
+    if log.level > logging.INFO:
+        yield lambda progress: None
+    elif sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar

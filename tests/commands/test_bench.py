@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from mirscan.cli import app
 from mirscan.commands import bench as benchmark
+from mirscan.commands import bench_machine
 from mirscan.commands import bench_subject as subjects
 from mirscan.commands.bench import bench, compare, table
 from mirscan.commands.bench_machine import cost, machine
@@ -150,3 +152,8 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("compare", "duplex:float32", "duplex:bfloat16", 7),
     ]
     assert isinstance(run(app, ["bench", "--rounds", "0"]).exception, UsageError)
+
+
+@pytest.mark.skipif(not (Path(__file__).resolve().parents[2] / ".git").exists(), reason="not a git checkout")
+def test_figures_of_a_checkout_name_its_commit() -> None:
+    assert re.match(r"[0-9a-f]{7,}", bench_machine.machine()["commit"])

@@ -140,7 +140,7 @@ def test_the_command_writes_structures_where_the_model_folds(
 ) -> None:
     weights = weights_of("deepmir-vgg-4m-32fu")
     path, output = written(tmp_path, f">let-7\n{LET_7}\n"), tmp_path / "s.tsv"
-    command = ("score", "deepmir-vgg-4m-32fu", path, "-o", output, "--weights", weights)
+    command = ("score", path, "--model", "deepmir-vgg-4m-32fu", "-o", output, "--weights", weights)
     assert main(monkeypatch, capsys, *command)[0] == 0
     rows = table(output)
     assert rows[0] == ["name", "bases", "score", "energy", "structure"]
@@ -158,7 +158,7 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(
         (("mire2e", written(tmp_path, "", "empty.fa")), 3, "no FASTA record found"),
         (("nothing", good), 3, "unknown model"),
         (("mire2e", good, "--weights", tmp_path / "none"), 3, "no such checkpoint"),
-        (("mire2e", good, "--folder", "mfold"), 2, "folder"),
+        (("mire2e", good, "--fold-with", "mfold"), 2, "--fold-with mfold: choose"),
     ]
     for arguments, code, message in cases:
         found, lines = main(monkeypatch, capsys, "score", *arguments, "-o", output)
@@ -168,6 +168,6 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(
 
 def test_without_viennarna_the_other_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="--folder hairpins"):
+    with pytest.raises(UsageError, match="--fold-with hairpins"):
         fold_sequences([LET_7])
     assert fold_sequences([LET_7], "hairpins")[0][1] < -20

@@ -88,6 +88,6 @@ def test_viennarna_folds_where_it_is_asked_for(
 def test_what_cannot_be_scanned_is_refused(genome: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="mirtrons"):
         scan_genome(genome[0], Options(output=tmp_path / "x.bw", model="cnn-lstm"))
-    with pytest.raises(UsageError, match="--folder"):
+    with pytest.raises(UsageError, match="--fold-with"):
         scan_genome(genome[0], Options(output=tmp_path / "x.bw", model="mire2e", folder="viennarna"))
     assert not list(tmp_path.iterdir())

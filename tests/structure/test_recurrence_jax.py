@@ -166,11 +166,11 @@ def test_the_command_names_the_engine(genome, tmp_path, counted, monkeypatch, ca
             cli.main()
         return stopped.value.code or 0
 
-    assert end("fold", genome, "-o", tmp_path / "x.bed", "--hairpins", "jax") == 0
+    assert end("fold", genome, "-o", tmp_path / "x.bed", "--recurrence", "jax") == 0
     assert len(counted) == 2 * 4
     for command in ("fold", "genome"):
-        assert end(command, genome, "-o", tmp_path / "y.bw", "--hairpins", "cuda") == 2
-        assert "--hairpins cuda: choose numba, jax" in capsys.readouterr().err
+        assert end(command, genome, "-o", tmp_path / "y.bw", "--recurrence", "cuda") == 2
+        assert "--recurrence cuda: choose numba, jax" in capsys.readouterr().err
 
 
 def test_a_scan_finds_the_same_hairpins(genome, tmp_path, counted, duplex_weights):

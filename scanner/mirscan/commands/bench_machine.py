@@ -122,7 +122,7 @@ def peak_memory(devices: list[jax.Device]) -> dict[str, float | None]:
 
 
 def _commit() -> str | None:
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]

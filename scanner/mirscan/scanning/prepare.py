@@ -168,7 +168,7 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         raise UsageError(f"model {spec.name!r} tells mirtrons from precursors; use `mirscan score`")
     check_choice(options)
     if options.folder and "fold" not in spec.needs:
-        raise UsageError(f"--folder: model {spec.name!r} is given no structures of windows; leave it out")
+        raise UsageError(f"--fold-with: model {spec.name!r} is given no structures of windows; leave it out")
     if options.known and spec.unit != "hairpin":
         raise UsageError(f"--known: model {spec.name!r} scores windows; homology is of hairpins, see `mirscan models`")
     if options.annotate and not options.known:
@@ -188,12 +188,6 @@ def check(genome: Path | str, options: Options) -> tuple[ModelSpec, Calibration 
         raise UsageError("--shard: give the store that all shards share with --store")
     if options.store == "":
         raise UsageError("--store: empty; give a folder, or leave the option out")
-    if options.min_contig < 0:
-        raise UsageError(f"--min-contig {options.min_contig}: must not be negative")
-    for name in ("batch", "mini_batch", "part_windows", "threads", "step"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     if str(genome) != "-" and not Path(genome).is_file():
         raise InputError(f"{genome}: no such file; give a FASTA (plain, gzip or bgzip), a 2bit file, or - for stdin")
     if options.output is not None:

@@ -17,7 +17,7 @@ from mirscan.formats import bed, fasta, gff3
 from mirscan.genome import Genome, open_genome
 from mirscan.models import find_model
 from mirscan.paths import Paths
-from mirscan.scanning.options import Options, check_choice
+from mirscan.scanning.options import Options, check_choice, flag_of
 from mirscan.scanning.tracks import check_format, export, track_files
 from mirscan.store import ScoreStore
 from mirscan.structure.folders import ViennaFolder
@@ -66,7 +66,7 @@ def merge(url: str, options: Options, genome: Path | None = None) -> list[Path]:
     store = ScoreStore.open(url)
     check_choice(options)
     if options.fasta and genome is None:
-        raise UsageError("--fasta: sequences are in the genome; give it with --genome")
+        raise UsageError("--calls-fasta: sequences are in the genome; give it with --genome")
     calls = outputs_of(options)
     paths = Paths().reads_folder("the store", url, STORE).reads("--genome", genome)
     add_outputs(paths.reads_folder("--weights", options.weights, WEIGHTS), options).look()
@@ -163,7 +163,7 @@ def add_outputs(paths: Paths, options: Options, role: str = "") -> Paths:
         for path in strands:
             paths.writes_beside(f"--per-strand{role}", path, main, track=True)
     for name in ("bed", "gff3", "fasta"):
-        paths.writes(f"--{name}{role}", getattr(options, name))
+        paths.writes(f"{flag_of(name).shown(name)}{role}", getattr(options, name))
     return paths
 
 

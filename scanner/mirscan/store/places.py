@@ -91,7 +91,7 @@ def open_documents(url: str) -> Any:
 def place(url: str) -> str | dict[str, str]:
     """Where TensorStore finds a URL. Other servers that speak S3 than Amazon's are named as for Amazon's own tools."""
     if is_local(url):
-        return {"driver": "file", "path": f"{local_folder(url).resolve()}/"}
+        return {"driver": "file", "path": f"{os.path.realpath(local_folder(url))}/"}
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if url.startswith("s3://") and server:
         if not server.startswith(("http://", "https://")):
@@ -114,7 +114,7 @@ def explained(url: str) -> Iterator[None]:
             raise IncompleteError(f"disk full at {url}; free space and run the same command again") from error
         if "zarr" in text and text.startswith(DAMAGED):
             raise InputError(f"{url}: its score array does not fit its plan; use --fresh or another --store") from error
-        if text.startswith(("PERMISSION_DENIED", "NOT_FOUND", "UNAUTHENTICATED", *DAMAGED)):
+        if text.startswith(("PERMISSION_DENIED", "NOT_FOUND", "UNAUTHENTICATED", "UNKNOWN", *DAMAGED)):
             raise InputError(f"store {url} cannot be read or written: {text}") from error
         if text.startswith(_SILENT):
             raise IncompleteError(f"store {url} does not answer ({text}); run the same command again") from error

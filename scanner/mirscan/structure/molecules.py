@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -49,7 +51,9 @@ class Sequences(NamedTuple):
 
 
 def read_sequences(path: Path) -> Sequences:
-    """Read a FASTA, plain or gzip; lower case counts as upper case, T as U, every ambiguity code as N.
+    """Read a FASTA, plain or gzip, ``-`` being standard input.
+
+    Lower case counts as upper case, T as U, every ambiguity code as N.
 
     Raises
     ------
@@ -60,10 +64,11 @@ def read_sequences(path: Path) -> Sequences:
     pieces: list[list[bytes]] = []
     places: list[str] = []
     try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            blocks: Iterable[bytes] = iter(lambda: file.read(BLOCK), b"")
+        with contextlib.ExitStack() as held:
+            file = sys.stdin.buffer if str(path) == "-" else held.enter_context(open(path, "rb"))
+            head = file.read(BLOCK)
+            packed = head.startswith(b"\x1f\x8b")
+            blocks: Iterable[bytes] = itertools.chain([head], iter(lambda: file.read(BLOCK), b""))
             for name, where, letters in FastaReader(inflate(blocks, str(path)) if packed else blocks, str(path)):
                 if not letters.size:
                     names.append(name.decode("utf-8", "replace"))
@@ -179,4 +184,4 @@ def window_inputs(spec: ModelSpec, codes: np.ndarray, fold: RowFolder | None) ->
 
 def _need_viennarna() -> None:
     if importlib.util.find_spec("RNA") is None:
-        raise UsageError("ViennaRNA is not installed: pip install viennarna, or fold with --folder hairpins")
+        raise UsageError("ViennaRNA is not installed: pip install viennarna, or fold with --fold-with hairpins")
