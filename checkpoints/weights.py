@@ -125,8 +125,8 @@ def save(
         write_file(aside / SUMS, _sums(aside, names).encode())
 
 
-def present(folder: Path) -> bool:
-    """Whether a checkpoint is there; a replacement that was killed on its way is completed. For who writes it alone."""
+def recover(folder: Path) -> bool:
+    """Complete a replacement that was killed on its way, and say whether a checkpoint is there; for a single writer."""
     settle(folder)
     return WEIGHTS.is_ours(folder)
 

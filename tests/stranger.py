@@ -78,7 +78,7 @@ def fit(*arguments: Any, **options: Any) -> dict[str, Any]:
     """In place of a training: what it keeps, by the same calls."""
     recipe, folder = arguments[3:5]
     claim(folder, TRAINING)
-    weights.present(folder / "state")
+    weights.recover(folder / "state")
     append_line(folder / "log.jsonl", "{}")
     for name in ("best", "state"):
         weights.save(folder / name, {"x": np.ones(3)}, {"recipe": asdict(recipe), "done": 1, "best": 0.0})

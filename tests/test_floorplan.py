@@ -16,7 +16,7 @@ PACKAGE = ROOT / "scanner" / "mirscan"
 
 FLOORS = [
     ["errors", "kernels"],
-    ["files", "types"],
+    ["files", "host", "types"],
     ["paths"],
     ["checkpoints", "devices", "evaluation", "formats", "genome", "known", "store"],
     ["models", "structure"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from figures import figures
 from flax import nnx
 
 from mirscan.devices import best_precision
+from mirscan.host import cores
 from mirscan.models import MODELS, plain, set_weights
 from mirscan.structure.molecules import fold_once, molecules_of
 from mirscan.training.from_table import examples, learn, named
@@ -38,8 +38,8 @@ class Examples(NamedTuple):
 def encoded(spec: ModelSpec, texts: list[str], positive: np.ndarray, folds: Path) -> Examples:
     """Sequences as a model reads them; ViennaRNA's structures are kept in ``folds``."""
     assert spec.encode is not None
-    cores = len(os.sched_getaffinity(0))
-    molecules = fold_once(texts, folds, processes=cores) if "fold" in spec.needs else molecules_of(texts)
+    count = cores()
+    molecules = fold_once(texts, folds, processes=count) if "fold" in spec.needs else molecules_of(texts)
     return Examples(spec.encode(molecules), positive)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mirscan.errors import IncompleteError, InputError, ModelError, UsageError
+from mirscan.host import cores
 from mirscan.scanning.options import DEFAULT_MODEL, INPUT, OUTPUT, STORE, Options
 from mirscan.takes import takes
 from mirscan.terminal import progress, ranges, stoppable
@@ -347,7 +347,7 @@ def train(
         pseudo=pseudo,
     )
     recipe = RECIPES[stage] if epochs is None else replace(RECIPES[stage], epochs=epochs)
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     train_stage(
         model,
         stage,
@@ -357,7 +357,7 @@ def train(
         start=start,
         folded=folded,
         negatives=negatives,
-        processes=cores,
+        processes=count,
         log=log.info,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mirscan.errors import ModelError, UsageError
+from mirscan.host import cache_folder, cores
 from mirscan.types import ModelSpec
 
 CPU_STEPS = 16
@@ -35,20 +35,13 @@ def configure(threads: int | None = None) -> None:
     """
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: must be at least 1")
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     try:
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # a backend runs already: a library user or a test has chosen
         return
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def cache_folder() -> Path:
-    """Where this user's machine keeps what it can make again: ``$MIRSCAN_CACHE``, or ``mirscan`` among the caches."""
-    chosen = os.environ.get("MIRSCAN_CACHE")
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(chosen) if chosen else Path(caches) / "mirscan"
 
 
 def local_devices(limit: int | None = None) -> list[jax.Device]:

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from mirscan.devices import ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, local_devices, rows_for
+from mirscan.devices import ACCELERATOR_STEPS, Scorer, compiled_rows, local_devices, rows_for
 from mirscan.errors import InputError
+from mirscan.host import cache_folder
 from mirscan.models import find_model, load_model
 from mirscan.scanning import prepare, tune
 from mirscan.scanning.options import Options

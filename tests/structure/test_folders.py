@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import RNA
 
-from mirscan.kernels.hairpins import INF, scan_hairpins
+from mirscan.kernels.hairpins import INF
 from mirscan.structure.engines import over_tiles
-from mirscan.structure.folders import HairpinFolder, ViennaFolder, scan_contig
+from mirscan.structure.folders import HairpinFolder, ViennaFolder
 from mirscan.structure.turner import turner_tables
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -76,17 +76,6 @@ def test_processes_keep_order_and_lose_nothing():
 def test_a_chunk_holds_something():
     with pytest.raises(ValueError, match="chunk 0"):
         ViennaFolder(2, chunk=0)
-
-
-@pytest.mark.parametrize(("threads", "tile"), [(1, 100), (2, 333), (3, 10_000)])
-def test_threads_and_tiles_do_not_change_a_contig(threads, tile):
-    codes = np.random.default_rng(4).integers(0, 5, 2000).astype(np.uint8)
-    windows, opened, lengths = scan_contig(codes, 80, threads, tile)
-    scan = scan_hairpins(codes, turner_tables(), 80)
-    np.testing.assert_array_equal(np.round(windows * 100), scan.windows)
-    np.testing.assert_array_equal(np.round(opened * 100), scan.opened)
-    np.testing.assert_array_equal(lengths, scan.lengths)
-    assert windows.dtype == opened.dtype == np.float32
 
 
 def test_an_error_in_a_tile_is_not_swallowed():

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mirscan.kernels.bases import LETTERS
 from mirscan.kernels.tracks import merge_runs, run_levels
+from mirscan.structure.folders import Folder
 from mirscan.types import STRANDS, Call
 
 if TYPE_CHECKING:
@@ -29,14 +30,6 @@ _LEVELS_HELD = 1 << 18
 """Numbers held before those that no longer matter are forgotten."""
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 _log = logging.getLogger(__name__)
-
-
-class Folder(Protocol):
-    """What refinement asks of a folding engine."""
-
-    def fold(self, sequences: Sequence[str]) -> Sequence[tuple[str, float]]:
-        """Dot-bracket and energy (kcal/mol) of each sequence."""
-        ...
 
 
 def call(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mirscan.cluster.queue import PartQueue, Slot, most_wanting, slots
 from mirscan.cluster.runs import Run, Worker, checked, claim_stores, look_at_all
 from mirscan.errors import IncompleteError, InputError, ModelError, Stop, UsageError
+from mirscan.host import cores
 from mirscan.store.places import empty_store
 
 if TYPE_CHECKING:
@@ -368,7 +369,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     own: dict[str, Any] = {}
     if address == "local":
-        own = {"num_cpus": len(os.sched_getaffinity(0)), "object_store_memory": OBJECTS, "include_dashboard": False}
+        own = {"num_cpus": cores(), "object_store_memory": OBJECTS, "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     token = "RAY_AUTH_TOKEN" if address == "local" and "RAY_AUTH_TOKEN" not in os.environ else None
     if token:  # Ray would make one itself, and leave it in the user's home

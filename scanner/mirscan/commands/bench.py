@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from mirscan.commands.bench_subject import Setting, Subject
 from mirscan.devices import configure, local_devices
 from mirscan.files.atomic import write_file
 from mirscan.files.temporary import scratch
+from mirscan.host import cores
 
 HG38_MEGABASES = 3100.0
 
@@ -41,7 +41,7 @@ def bench(
     """
     configure(threads)
     chosen = local_devices(devices)
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     on_cpu = chosen[0].platform == "cpu"
     alone = [[device] for device in (chosen[:1] if on_cpu else chosen)]  # the cores of a CPU are alike
     places = [*alone, chosen] if len(chosen) > 1 else alone
@@ -51,7 +51,7 @@ def bench(
             setting = Setting.parse(text, precision)
             runs = []
             for place in places:
-                subject = Subject(setting, place, 1 if on_cpu and place != chosen else cores, folder)
+                subject = Subject(setting, place, 1 if on_cpu and place != chosen else count, folder)
                 with contextlib.closing(subject.genome):
                     runs.append(_measure(subject, rounds))
             models.append({
@@ -79,10 +79,10 @@ def compare(
         Megabases a second of each, the ratio of their medians, and the least and greatest ratio of a round.
     """
     configure(threads)
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     with scratch() as folder:
         both = {
-            number: Subject(Setting.parse(text, precision), local_devices(devices), cores, folder)
+            number: Subject(Setting.parse(text, precision), local_devices(devices), count, folder)
             for number, text in enumerate((first, second))
         }
         with contextlib.closing(both[0].genome), contextlib.closing(both[1].genome):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import resource
 import subprocess
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from mirscan.host import cores
 from mirscan.structure.folders import ViennaFolder
 
 PACKAGES = ("mirscan", "jax", "jaxlib", "flax", "numpy", "numba", "viennarna")
@@ -103,7 +103,7 @@ def machine() -> dict[str, Any]:
         lines = info.read_text().splitlines()
         kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), kind)
     return {
-        "machine": f"{kind}, {len(os.sched_getaffinity(0))} cores",
+        "machine": f"{kind}, {cores()} cores",
         "devices": [f"{device.platform} {device.device_kind}" for device in jax.local_devices()],
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},

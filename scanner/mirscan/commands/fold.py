@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from mirscan.formats import bed, gff3
 from mirscan.formats.bigwig import BigWigWriter
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.regions import select_segments
+from mirscan.host import cores
 from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, trace_hairpins
 from mirscan.kernels.tracks import lay_over
@@ -108,7 +108,7 @@ def fold_genome(
         From the file system, with the file's name.
     """
     files = _checked(genome, output, span, per_strand, regions_file, min_contig, threads)
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = cores(threads)
     log.info("reading %s", genome)
     with open_genome(genome, spool=Path(output).parent) as opened:
         segments = select_segments(

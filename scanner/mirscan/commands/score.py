@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from mirscan.devices import Scorer, backend, best_precision, configure, local_de
 from mirscan.files.kinds import WEIGHTS
 from mirscan.formats.atomic import Output
 from mirscan.formats.intervals import shortest
+from mirscan.host import cores
 from mirscan.kernels.bases import ABSENT
 from mirscan.kernels.hairpins import dot_brackets
 from mirscan.models import find_model, load_model
@@ -88,8 +88,8 @@ def score_texts(
     spec = find_model(name)
     configure(threads)
     model = load_model(name, weights, precision=precision or best_precision(spec))
-    cores = threads or len(os.sched_getaffinity(0))
-    structures = fold_sequences(texts, folder, cores) if "fold" in spec.needs else None
+    count = cores(threads)
+    structures = fold_sequences(texts, folder, count) if "fold" in spec.needs else None
     molecules = molecules_of(texts, structures)
     return score_molecules(spec, model, molecules, devices), molecules
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import logging
@@ -24,6 +23,7 @@ from mirscan.genome.contigs import Census, Records, SoftMask, take_census
 from mirscan.genome.fasta import BLOCK, FastaReader, Layout, inflate
 from mirscan.genome.spool import Spool
 from mirscan.genome.twobit import TwoBitReader, is_twobit
+from mirscan.host import cache_folder
 from mirscan.kernels.bases import CODE, MASKED_CODE, encode
 from mirscan.types import Contig
 
@@ -213,10 +213,7 @@ class _IndexedFasta:
 def _write_index(
     name: str, signature: tuple[int, int], layouts: Sequence[Layout], lengths: Sequence[int], digest: str
 ) -> Path:
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mirscan"
-    except RuntimeError as error:
-        raise OSError(errno.ENOENT, str(error)) from error
+    cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     key = "\0".join(map(str, (os.path.abspath(name), *signature, digest)))
     target = cache / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.fai"

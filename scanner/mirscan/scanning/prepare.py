@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mirscan.errors import InputError, UsageError
 from mirscan.files.kinds import STORE, WEIGHTS
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.regions import contig_table, select_segments
+from mirscan.host import cores
 from mirscan.known.homology import Known, read_known
 from mirscan.models import find_model, load_model
 from mirscan.paths import Paths, run_file
@@ -71,7 +71,7 @@ def prepare(genome: Path | str, options: Options) -> Iterator[Prepared]:
     add_paths(Paths(), genome, options).look()
     configure(options.threads)
     local_devices(options.devices)  # refuses what is not there
-    threads = options.threads or len(os.sched_getaffinity(0))
+    threads = cores(options.threads)
     known = read_known(options.known) if options.known else None
 
     # ------------------------------------------------------------------ the genome, read once in full

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mirscan.devices import ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS, Scorer, cache_folder, compiled_rows, mini_batch
+from mirscan.devices import ACCELERATOR_MINI_BATCH, ACCELERATOR_STEPS, Scorer, compiled_rows, mini_batch
 from mirscan.errors import ModelError
 from mirscan.files.atomic import AtomicFile
+from mirscan.host import cache_folder
 from mirscan.structure.hairpins import find_hairpins
 from mirscan.structure.molecules import row_folder, window_inputs
 from mirscan.types import ModelSpec

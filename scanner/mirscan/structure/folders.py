@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from mirscan.kernels.bases import ABSENT, encode
-from mirscan.kernels.hairpins import MAX_SPAN, Scan, dot_brackets, scan_hairpins, trace_hairpins
-from mirscan.structure.engines import TILE, over_tiles
+from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, scan_hairpins, trace_hairpins
 from mirscan.structure.turner import turner_tables
 
 
@@ -160,48 +159,3 @@ def fold_stem_loops(codes: np.ndarray, span: int = MAX_SPAN) -> tuple[np.ndarray
     row, column = np.nonzero(traced >= 0)
     partners[found[row], first[found][row] + column] = traced[row, column] + first[found][row]
     return partners, energies
-
-
-def scan_contig(
-    codes: np.ndarray,
-    span: int = 120,
-    threads: int = 1,
-    tile: int = TILE,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Best stem-loops of one strand of a contig, its tiles spread over threads.
-
-    Parameters
-    ----------
-    codes : (n,) uint8
-        One strand, 5' to 3'.
-    span : int
-        Longest stem-loop in bases.
-    threads : int
-        Tiles computed at a time.
-    tile : int
-        Rows of a tile; any gives the same result.
-
-    Returns
-    -------
-    windows, opened : (n,) float32
-        Energy in kcal/mol of the best hairpin inside the ``span`` bases from each base on, and of the best one whose
-        5' end is that base; 0 where there is none below 0.
-    lengths : (n,) int16
-        Bases of the latter; 0 where there is none.
-    """
-    windows, opened = np.zeros((2, len(codes)), dtype=np.float32)
-    lengths = np.zeros(len(codes), dtype=np.int16)
-
-    def fill(scan: Scan, first: int, last: int) -> None:
-        windows[first:last] = scan.windows / np.float32(100)
-        opened[first:last] = scan.opened / np.float32(100)
-        lengths[first:last] = scan.lengths
-
-    tables = turner_tables()
-    over_tiles(
-        lambda first, last: fill(scan_hairpins(codes, tables, span, first, last), first, last),
-        len(codes),
-        threads,
-        tile,
-    )
-    return windows, opened, lengths

@@ -8,7 +8,6 @@ apart from that background; for each fold of the genome from the others, so that
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from mirscan.errors import InputError
 from mirscan.files.kinds import WEIGHTS
 from mirscan.genome import Genome, open_genome
 from mirscan.genome.halves import draw_blocks, fold_of
+from mirscan.host import cores
 from mirscan.models import filled
 from mirscan.models.duplex import FOLDS, Findings, Judgement
 from mirscan.paths import Paths
@@ -129,9 +129,9 @@ def adapt_file(
     paths.makes("--output", folder, WEIGHTS).look()
     check_adapted(folder)
     configure(threads)
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     with open_genome(genome, spool=folder) as opened:
-        return adapt(opened, source, folder, threads=cores, seed=seed, log=log)
+        return adapt(opened, source, folder, threads=count, seed=seed, log=log)
 
 
 def refit(
@@ -200,7 +200,7 @@ def check_adapted(folder: Path) -> None:
 
 def is_adapted(folder: Path, genome: Genome, source: Path) -> bool:
     """Whether a folder holds weights that were adapted to this genome from this source."""
-    about = _described(folder) if weights.present(folder) else {}
+    about = _described(folder) if weights.recover(folder) else {}
     return all(about.get(key) == value for key, value in _inputs(genome, source).items())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from mirscan.errors import InputError, UsageError
 from mirscan.evaluation.ranking import average_precision
 from mirscan.files.folders import claim
 from mirscan.files.kinds import TRAINING, WEIGHTS
+from mirscan.host import cores
 from mirscan.kernels.bases import AMBIGUOUS, CODE
 from mirscan.models import find_model, load_model, plain, set_weights
 from mirscan.paths import Paths
@@ -186,11 +186,11 @@ def train_file(
     configure(threads)
     labelled = read_labelled(table)
     begin = None if start is None else plain(load_model(name, start)[1])  # refuses weights of another model
-    cores = threads or len(os.sched_getaffinity(0))
+    count = cores(threads)
     claim(output, TRAINING)
     if "fold" in spec.needs:
         kept = output / f"{folder}-{digest_of(labelled.texts, folder)[:8]}.npz"  # of another table: another file
-        molecules = fold_once(labelled.texts, kept, folder, cores)
+        molecules = fold_once(labelled.texts, kept, folder, count)
     else:
         molecules = molecules_of(labelled.texts)
     log(f"{name}: {int(labelled.positive.sum())} positives, {int((~labelled.positive).sum())} negatives")

@@ -132,7 +132,7 @@ def fit(
     chosen: dict[str, Any] = {}
     if folder is not None:
         claim(folder, TRAINING)
-    if folder is not None and weights.present(folder / "state"):
+    if folder is not None and weights.recover(folder / "state"):
         about = weights.describe(folder / "state")
         _check_same(about, recipe, examples, steps, folder)
         saved = weights.restore(folder / "state")
