@@ -670,7 +670,7 @@ def test_a_pipe_that_stalls_can_be_interrupted(tmp_path: Path, tiny_weights: Pat
 
 @pytest.mark.parametrize(("kills", "bases"), [(3, 20_000), pytest.param(20, 150_000, marks=pytest.mark.slow)])
 def test_killed_and_resumed(tiny_weights: Path, kills: int, bases: int) -> None:
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "kill_resume.py"
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "speed" / "kill_resume.py"
     line = [sys.executable, script, "--weights", tiny_weights, "--kills", kills, "--bases", bases]
     done = subprocess.run(list(map(str, line)), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -44,7 +44,7 @@ def composition_threshold(fractions: np.ndarray, lengths: np.ndarray) -> np.ndar
     fractions) and with its length. Its direction was fitted by logistic regression of 16,540 MirGeneDB precursors and
     the miRBase 22 loci of worm, human and fly genomes against background stem-loops of worm, human, fly and
     herpesvirus genomes, equally many of each genome; the constant keeps 97 % of the loci and 99 % of MirGeneDB
-    (``benchmarks/proposals.py``).
+    (``benchmarks/speed/proposals.py``).
     """
     a, c, g, u = fractions.T
     chance = 140.0 * a * u + 196.0 * c * g + 31.0 * g * u + 32.5 * (c + g)

@@ -1,7 +1,7 @@
 """Speed of the stem-loop recurrence beside RNA.fold, on one core, in one run; or on the devices of JAX beside a core.
 
-    python benchmarks/hairpins.py [--bases 400000]
-    python benchmarks/hairpins.py --engine jax [--bases 10000000]
+    python benchmarks/speed/hairpins.py [--bases 400000]
+    python benchmarks/speed/hairpins.py --engine jax [--bases 10000000]
 
 Rounds of both alternate, so that what else the machine does hits both; rates are per second of this process's CPU
 time, best and median of the rounds. With ``--engine jax`` they are per second of the clock, and every value of the
@@ -80,7 +80,9 @@ def main() -> None:
             start = time.process_time()
             job()
             seconds[name].append(time.process_time() - start)
-    print(f"`python benchmarks/hairpins.py`, one core of {cpu()}, {datetime.date.today()}; one strand, random bases.\n")
+    print(
+        f"`python benchmarks/speed/hairpins.py`, one core of {cpu()}, {datetime.date.today()}; one strand, random bases.\n"
+    )
     print("| | Mb/s, best | Mb/s, median | times RNA.fold (medians of a round) |\n|---|---|---|---|")
     base, base_bases = next(iter(seconds.values())), FOLDED * STEP
     for name, (_, bases) in jobs.items():
@@ -116,7 +118,9 @@ def on_devices(bases: int, chunks: list[int], rounds: int) -> None:
                 for field, one, other in zip(Scan._fields, found, expected, strict=True):
                     np.testing.assert_array_equal(one, other, f"{name}: {field}")
     kinds = ", ".join(f"{len(devices)} x {kind}" for kind in {device.device_kind for device in devices})
-    print(f"`python benchmarks/hairpins.py --engine jax`, {kinds}, {cpu()}, {datetime.date.today()}; both strands of")
+    print(
+        f"`python benchmarks/speed/hairpins.py --engine jax`, {kinds}, {cpu()}, {datetime.date.today()}; both strands of"
+    )
     print(f"{bases:,} random bases, spans up to {SPAN}. All values are equal.\n")
     print("| | Mb/s of a strand, best | median | human genome, minutes |\n|---|---|---|---|")
     for name, times in seconds.items():

@@ -1,6 +1,6 @@
 """Proposals a megabase against the known hairpins that survive, genome by genome.
 
-    python benchmarks/proposals.py ../shared/data
+    python benchmarks/speed/proposals.py ../shared/data
 
 Prints a Markdown table. A hairpin survives where a proposal covers at least half of it on its strand and is at most
 three times as long. Rates count both strands and leave out ambiguous bases; MirGeneDB precursors stand alone, without
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with genomes/ and mirgenedb/")
     arguments = parser.parse_args()
-    print(f"`python benchmarks/proposals.py`, {cpu()}, {datetime.date.today()}\n")
+    print(f"`python benchmarks/speed/proposals.py`, {cpu()}, {datetime.date.today()}\n")
     heads = [f"per Mb ({label}) | survive" for _, label in THRESHOLDS.values()]
     print("| genome | span | known | " + " | ".join(heads) + " |")
     print("|---|---|---|" + "---|---|" * len(THRESHOLDS))

@@ -1,6 +1,6 @@
 """`mirscan genome` as a user runs it, and one process of RNA.fold, in turns: seconds, memory, windows for each fold.
 
-    python benchmarks/whole_process.py GENOME.fa.gz [--rounds 3] [--options ...]
+    python benchmarks/speed/whole_process.py GENOME.fa.gz [--rounds 3] [--options ...]
 
 Each round folds 2,000 random windows of 100 bases, scans the whole genome in another process to bigWigs of both
 strands and calls as BED and GFF3, and folds again; the ratio is of windows a second (all cores) to folds a second

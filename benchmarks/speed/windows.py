@@ -1,6 +1,6 @@
 """Speed of the window kernels, one core, beside NumPy and JAX in the same run.
 
-    python benchmarks/windows.py --output benchmarks/results/windows.md
+    python benchmarks/speed/windows.py --output benchmarks/results/windows.md
 
 Windows of 100 bases every 20, both strands, cut and expanded as a scan does: a stretch of the genome at a time. The
 rows of a table are measured in turns, and each figure is the median of the turns, in million windows a second.
@@ -76,7 +76,7 @@ def main() -> None:
     lines = [
         "# Window kernels",
         "",
-        "`python benchmarks/windows.py`: million windows of 100 bases a second, one core.",
+        "`python benchmarks/speed/windows.py`: million windows of 100 bases a second, one core.",
         "",
     ]
     lines += ["| what | million windows/s | yardstick |", "|---|---:|---:|"]

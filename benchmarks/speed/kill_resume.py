@@ -1,6 +1,6 @@
 """Kill a scan again and again, resume it, and compare its bigWig with that of an undisturbed scan.
 
-    python benchmarks/kill_resume.py --weights FOLDER --kills 20
+    python benchmarks/speed/kill_resume.py --weights FOLDER --kills 20
 
 The genome is made here: random bases with a run of N, gzipped, so that unpacking it can be hit as well. Each run is
 killed (SIGKILL) at a random moment between its first line of log and the time at which an undisturbed run would end,

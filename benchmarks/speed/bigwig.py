@@ -1,6 +1,6 @@
 """Speed and memory of the bigWig writer.
 
-    python benchmarks/bigwig.py --values 20000000 --threads 2
+    python benchmarks/speed/bigwig.py --values 20000000 --threads 2
 
 Prints one JSON line: million values a second, growth of resident memory, bytes a value, machine and date.
 """

@@ -1,6 +1,6 @@
 """`mirscan genome` on this machine's devices, whole process: speed, what the devices wait for, and equality with a CPU.
 
-    python benchmarks/accelerator.py GENOME.fa.gz [--megabases 200] [--model duplex] --output benchmarks/results/NAME
+    python benchmarks/speed/accelerator.py GENOME.fa.gz [--megabases 200] [--model duplex] --output benchmarks/results/NAME
 
 A genome of the size asked for is made of copies of the given one, of which every 8th base is drawn anew in each copy:
 repeated words would count as repeats, which change the scores. Each model scans, in a process of its own and from the
@@ -178,7 +178,7 @@ def main() -> None:
         models = [measure(model, small, large, sizes, folder) for model in options.model or ["duplex"]]
         about = json.loads((folder / "bench.json").read_text())
     result = {
-        "command": f"python benchmarks/accelerator.py {' '.join(sys.argv[1:])}",
+        "command": f"python benchmarks/speed/accelerator.py {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
         **{key: about[key] for key in ("machine", "devices", "python", "versions", "commit")},
         "megabases": sizes[1],

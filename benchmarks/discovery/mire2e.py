@@ -1,6 +1,6 @@
 """Held-out figures of the shipped miRe2e weights, as its model card states them.
 
-    python benchmarks/mire2e.py ../shared/data --output benchmarks/results/mire2e
+    python benchmarks/discovery/mire2e.py ../shared/data --output benchmarks/results/mire2e
 
 Held out are whole miRNA families, chromosome III of the worm, a human and a fly contig, and every virus. All figures
 are of the shipped bytes. Random weights stand beside them where a ranking is judged.
@@ -202,7 +202,7 @@ def main() -> None:
     both = {"trained": scorer(options.weights), "random": scorer(None, random=True)}
     data = options.data
     result: dict[str, Any] = {
-        "command": "python benchmarks/mire2e.py ../shared/data",
+        "command": "python benchmarks/discovery/mire2e.py ../shared/data",
         "date": time.strftime("%Y-%m-%d"),
     }
     viruses = (("ebv", "ebv_NC_007605.1"), ("hcmv", "hcmv_NC_006273.2"))
