@@ -1,6 +1,7 @@
 """`mirscan genome` on this machine's devices, whole process: speed, what the devices wait for, and equality with a CPU.
 
-    python benchmarks/speed/accelerator.py GENOME.fa.gz [--megabases 200] [--model duplex] --output benchmarks/results/NAME
+    python benchmarks/speed/accelerator.py GENOME.fa.gz [--megabases 200] [--model duplex] \\
+        --output benchmarks/results/NAME
 
 A genome of the size asked for is made of copies of the given one, of which every 8th base is drawn anew in each copy:
 repeated words would count as repeats, which change the scores. Each model scans, in a process of its own and from the
