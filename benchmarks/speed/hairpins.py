@@ -80,9 +80,8 @@ def main() -> None:
             start = time.process_time()
             job()
             seconds[name].append(time.process_time() - start)
-    print(
-        f"`python benchmarks/speed/hairpins.py`, one core of {cpu()}, {datetime.date.today()}; one strand, random bases.\n"
-    )
+    print(f"`python benchmarks/speed/hairpins.py`, one core of {cpu()}, {datetime.date.today()};")
+    print("one strand, random bases.\n")
     print("| | Mb/s, best | Mb/s, median | times RNA.fold (medians of a round) |\n|---|---|---|---|")
     base, base_bases = next(iter(seconds.values())), FOLDED * STEP
     for name, (_, bases) in jobs.items():
@@ -118,10 +117,8 @@ def on_devices(bases: int, chunks: list[int], rounds: int) -> None:
                 for field, one, other in zip(Scan._fields, found, expected, strict=True):
                     np.testing.assert_array_equal(one, other, f"{name}: {field}")
     kinds = ", ".join(f"{len(devices)} x {kind}" for kind in {device.device_kind for device in devices})
-    print(
-        f"`python benchmarks/speed/hairpins.py --engine jax`, {kinds}, {cpu()}, {datetime.date.today()}; both strands of"
-    )
-    print(f"{bases:,} random bases, spans up to {SPAN}. All values are equal.\n")
+    print(f"`python benchmarks/speed/hairpins.py --engine jax`, {kinds}, {cpu()}, {datetime.date.today()};")
+    print(f"both strands of {bases:,} random bases, spans up to {SPAN}. All values are equal.\n")
     print("| | Mb/s of a strand, best | median | human genome, minutes |\n|---|---|---|---|")
     for name, times in seconds.items():
         best, median = bases / min(times) / 1e6, bases / statistics.median(times) / 1e6
