@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plans import make_plan
 
 from mirscan.calls.of_windows import MIN_PAIRS, _Levels, _stem_loop, budget_threshold, call
 from mirscan.errors import IncompleteError
 from mirscan.store import ScoreStore
-from mirscan.types import Call, Contig, Grid, Plan, Segment
+from mirscan.types import Call, Contig, Grid
 
 _numbers = itertools.count()
 
@@ -24,25 +25,7 @@ def make_store(
     lengths: Sequence[int], scores: np.ndarray | None, part_windows: int = 16, grid: Grid | None = None
 ) -> ScoreStore:
     """A store in memory with these scores, (windows, 2); None leaves it empty."""
-    grid = grid or Grid(100, 20)
-    contigs = tuple(Contig(f"c{i}", length) for i, length in enumerate(lengths))
-    segments = tuple(Segment(i, 0, grid.count(c.length)) for i, c in enumerate(contigs) if grid.count(c.length))
-    plan = Plan(
-        genome="g.fa",
-        genome_digest="d",
-        contigs=contigs,
-        segments=segments,
-        grid=grid,
-        model="m",
-        weights_digest="w",
-        part_windows=part_windows,
-        ambiguous="skip",
-        soft_mask="scan",
-        backend="cpu",
-        precision="float32",
-        compiled_rows=4,
-        selection={},
-    )
+    plan = make_plan(lengths, part_windows, grid)
     store = ScoreStore.create_or_open(f"memory://call-{next(_numbers)}", plan)
     if scores is not None:
         for part in range(plan.parts):

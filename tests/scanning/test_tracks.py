@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plans import make_plan
 
 from mirscan.errors import IncompleteError, InputError, UsageError
 from mirscan.scanning.tracks import check_format, export, track_files
 from mirscan.store import ScoreStore
-from mirscan.types import Contig, Grid, Plan, Segment
+from mirscan.types import Grid, Plan, Segment
 
 pyBigWig = pytest.importorskip("pyBigWig")
 
@@ -32,26 +33,7 @@ def make_store(
     segments: tuple[Segment, ...] | None = None,
 ) -> tuple[ScoreStore, np.ndarray]:
     """A finished store of random scores with zeros and NaN, and those scores (windows, 2)."""
-    grid = grid or Grid(100, 20)
-    contigs = tuple(Contig(f"c{i}", length) for i, length in enumerate(lengths))
-    if segments is None:
-        segments = tuple(Segment(i, 0, grid.count(c.length)) for i, c in enumerate(contigs) if grid.count(c.length))
-    plan = Plan(
-        genome="g.fa",
-        genome_digest="d",
-        contigs=contigs,
-        segments=segments,
-        grid=grid,
-        model="m",
-        weights_digest="w",
-        part_windows=part_windows,
-        ambiguous="skip",
-        soft_mask="scan",
-        backend="cpu",
-        precision="float32",
-        compiled_rows=4,
-        selection={},
-    )
+    plan = make_plan(lengths, part_windows, grid, **({} if segments is None else {"segments": segments}))
     rng = np.random.default_rng(seed)
     scores = rng.random((plan.windows, 2), dtype=np.float32)
     scores[rng.random(scores.shape) < 0.2] = 0.0
