@@ -17,6 +17,7 @@ from mirscan.commands.score import score_molecules
 from mirscan.errors import InputError, UsageError
 from mirscan.models import MODELS, find_model, load_model
 from mirscan.structure.molecules import molecules_of
+from mirscan.training import from_table
 from mirscan.training.from_table import examples, learn, read_labelled, train_file
 from mirscan.training.loop import _order
 from mirscan.training.losses import LONG, SHORT, logits_of
@@ -150,12 +151,24 @@ def test_what_a_training_cannot_begin_with_is_refused(tmp_path: Path, weights_of
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_weights_are_taken_where_the_recipe_sets_examples_aside(tmp_path: Path) -> None:
-    labelled = read_labelled(purines(tmp_path, 60))
-    spec = MODELS["mirtron-conv3"]
-    training = published(spec.name)
-    training = replace(training, validation=0.2, recipe=replace(training.recipe, epochs=3))
-    learn(spec, spec.encode(molecules_of(labelled.texts)), labelled.positive, training, tmp_path / "r", log=print)
-    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
-    assert len(log) == 3
-    assert all("average_precision" in line for line in log)
+def test_the_best_weights_are_taken_where_the_recipe_sets_examples_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three epochs whose first has the best figure the weights are those of a training of one epoch."""
+    labelled, spec = read_labelled(purines(tmp_path, 60)), MODELS["mirtron-conv3"]
+    inputs = spec.encode(molecules_of(labelled.texts))
+
+    def trained(name: str, figures: list[float]) -> list[np.ndarray]:
+        told = iter(figures)
+        monkeypatch.setattr(from_table, "average_precision", lambda truth, scores: next(told))
+        training = published(spec.name)
+        training = replace(training, validation=0.2, recipe=replace(training.recipe, epochs=len(figures)))
+        return jax.tree.leaves(learn(spec, inputs, labelled.positive, training, tmp_path / name, log=print))
+
+    one, best_first, best_last = (
+        trained("one", [0.5]),
+        trained("first", [0.9, 0.5, 0.1]),
+        trained("last", [0.1, 0.5, 0.9]),
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(one, best_first, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, best_last, strict=True))
