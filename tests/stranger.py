@@ -32,6 +32,7 @@ from mirscan.errors import UsageError
 from mirscan.files.atomic import append_line
 from mirscan.files.folders import claim
 from mirscan.files.kinds import DEMO, STORE, TRAINING, WEIGHTS, Kind
+from mirscan.files.temporary import TEMPORARY
 from mirscan.models.duplex import FOLDS
 from mirscan.scanning import prepare, run
 from mirscan.training import adapt
@@ -281,10 +282,15 @@ class Home:
         return argv[:at]
 
     def check(self, before: dict[str, bytes], argv: list[str]) -> None:
-        """Everything that was there is there, but outputs that were named and what belongs to them."""
+        """Everything that was there is there, but outputs that were named and what belongs to them.
+
+        What a killed command left under a temporary name is no file of the stranger's.
+        """
         may = self._may_change(argv)
         after = self.state()
         for name, data in before.items():
+            if any(TEMPORARY.fullmatch(part) for part in Path(name).parts):
+                continue
             assert after.get(name) == data or may(name), f"{argv}: {name} is not what it was"
 
     def learned(self, argv: list[str]) -> None:

@@ -129,7 +129,8 @@ def test_a_model_is_a_function(weights_of: Any) -> None:
     [
         (lambda: mirscan.scan("absent.fa"), "absent.fa: no such file"),
         (lambda: mirscan.scan(7), "genome: give a path or a sequence, not int"),
-        (lambda: mirscan.scan("A" * 300 + "!"), "no such file|too long"),
+        (lambda: mirscan.scan("A" * 300 + "!"), "sequence: 'AAAAAAAAAAAAAAAAAAAA' holds a letter"),
+        (lambda: mirscan.scan("genome.fa", min_score=2), "--min-score 2: must be at most 1"),
         (lambda: mirscan.scan("ACGT" * 10), "no window of 100 bases"),
         (lambda: mirscan.scan("genome.fa", model="dupelx"), "unknown model 'dupelx'.*duplex"),
         (lambda: mirscan.scan("genome.fa", weights="absent"), "absent: no such checkpoint folder"),

@@ -312,7 +312,7 @@ def hairpins(sequence: str, *, span: int = SPAN, name: str = "sequence") -> list
     _check_sequence(sequence, "sequence")
     codes = np.minimum(CODE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)], ABSENT)
     found = tile_hairpins(codes, 0, len(codes), span)
-    return [Hairpin(name, start, end, STRANDS[n], marks, energy) for start, end, n, energy, marks in found]
+    return [Hairpin(name, start, end, STRANDS[n], marks, round(energy, 2)) for start, end, n, energy, marks in found]
 
 
 def evaluate(
@@ -458,6 +458,8 @@ def _file_of(genome: PathLike) -> Iterator[str]:
     """A path to a genome that is one, or was given as text."""
     if not isinstance(genome, str | os.PathLike):
         raise UsageError(f"genome: give a path or a sequence, not {type(genome).__name__}")
+    if isinstance(genome, str) and len(genome) > 255 and os.sep not in genome:  # no name of a file is so long
+        _check_sequence(genome, "sequence")
     if not isinstance(genome, str) or not _is_sequence(genome):
         yield os.fspath(genome)
         return

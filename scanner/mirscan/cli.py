@@ -247,13 +247,17 @@ def evaluate(
 def score(
     fasta: Annotated[str, typer.Argument(metavar="FASTA", help="Candidate precursors (plain or gzip), or - for stdin")],
     options: Options,
-    second: Annotated[Path | None, typer.Argument(hidden=True)] = None,
+    second: Annotated[Path | None, typer.Argument(hidden=True, metavar=" ")] = None,
 ) -> None:
     """Score candidate precursors, one by one."""
     from mirscan.commands.score import score_fasta
 
     name, path = options.model, Path(fasta)
     if second is not None:
+        if options.model != DEFAULT_MODEL:
+            raise UsageError(
+                f"score {fasta} {second} --model {options.model}: give one FASTA, and one model by --model"
+            )
         log.warning("mirscan score MODEL FASTA is the old form: use mirscan score FASTA --model MODEL")
         name, path = fasta, second
     assert options.output is not None

@@ -46,7 +46,8 @@ def takes(*names: str, **helps: str) -> Callable[[Callable[..., None]], Callable
                 name, value = parameter.name.removesuffix("_old"), values.pop(parameter.name)
                 if value is not None:
                     flag = flag_of(name)
-                    log.warning("%s is now %s; the old name goes with the next version", flag.old[0], flag.shown(name))
+                    old, new = flag.old[0], flag.shown(name)
+                    log.warning("%s is now %s (%s); the old name goes with the next version", old, new, flag.help)
                     chosen[name] = value
             if takes_options:
                 chosen |= {name: () for name in chosen if TYPES[name].is_many and chosen[name] is None}
@@ -66,6 +67,7 @@ def set_messages(quiet: bool, verbose: bool) -> None:
     """How much is said on standard error."""
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     logging.root.setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of each kind of device that is absent
 
 
 def _parameter(name: str, required: bool, help: str | None) -> inspect.Parameter:

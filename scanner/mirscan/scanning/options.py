@@ -60,8 +60,10 @@ class Options:
         "skip", "skip windows with N, or zero the N and score them", SCANNED
     )  # fmt: skip
     calls_per_mb: float = _flag(20.0, "Budget of calls per scanned megabase", CALLS, least=0)
-    min_score: float | None = _flag(None, "Call every locus of at least this score instead", CALLS)
-    min_precision: float | None = _flag(None, "Call every locus of at least this estimated precision", CALLS)
+    min_score: float | None = _flag(None, "Call every locus of at least this score instead", CALLS, least=0, most=1)
+    min_precision: float | None = _flag(
+        None, "Call every locus of at least this estimated precision instead", CALLS, least=0, most=1
+    )
     clade: str | None = _flag(None, "animal (default), nematode, insect, vertebrate, human or virus", CALLS)
     prevalence: float | None = _flag(None, "Known hairpins per Mb to expect, instead of --clade", CALLS)
     folder: Literal["hairpins", "viennarna"] | None = _flag(
@@ -135,7 +137,9 @@ def flag_of(name: str) -> Flag:
 
 def _check_range(name: str, value: float) -> None:
     flag = flag_of(name)
-    if not value >= flag.least:  # a NaN is out of range too
+    if math.isnan(value):
+        raise UsageError(f"{flag.shown(name)} {value}: must be a number")
+    if not value >= flag.least:
         what = "must not be negative" if flag.least == 0 else f"must be at least {flag.least:g}"
         raise UsageError(f"{flag.shown(name)} {value}: {what}")
     if not value <= flag.most:
