@@ -34,7 +34,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy -p mirscan
 	$(BIN)/mypy tests/typed.py
-	$(BIN)/pyright --pythonpath $(BIN)/python scanner/mirscan/__init__.py scanner/mirscan/api.py tests/typed.py
+	$(BIN)/pyright --pythonpath $(BIN)/python scanner/mirscan/__init__.py scanner/mirscan/api tests/typed.py
 
 bench: $(VENV)/.installed
 	$(BIN)/mirscan bench

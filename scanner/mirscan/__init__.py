@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mirscan.api import Calls, Evaluation, Model, Windows, evaluate, hairpins, load_model, scan, score, windows
+    from mirscan.api import evaluate, hairpins, load_model, scan, score, windows
+    from mirscan.api.objects import Calls, Evaluation, Model, Windows
     from mirscan.errors import IncompleteError, InputError, ModelError, Stop, Stopped, UsageError
     from mirscan.genome import open_genome
     from mirscan.models import MODELS
@@ -43,6 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = dict.fromkeys(__all__, "mirscan.api") | {
+    **dict.fromkeys(["Calls", "Evaluation", "Model", "Windows"], "mirscan.api.objects"),
     "MODELS": "mirscan.models",
     "open_genome": "mirscan.genome",
     "Options": "mirscan.scanning.options",
