@@ -24,8 +24,8 @@ from mirscan.kernels.bases import AMBIGUOUS, reverse_complement
 from mirscan.kernels.hairpins import MAX_SPAN, dot_brackets, trace_hairpins
 from mirscan.kernels.tracks import lay_over
 from mirscan.paths import Paths
+from mirscan.scanning.tracks import CURVES, suffix_of, track_files
 from mirscan.scanning.tracks import SUFFIXES as TRACKS
-from mirscan.scanning.tracks import track_files
 from mirscan.structure.engines import NUMBA, Engine, EngineName, choose_engine
 from mirscan.structure.hairpins import MARGIN, SPAN
 from mirscan.structure.proposals import propose
@@ -129,7 +129,7 @@ def fold_genome(
         if not any((opened.codes(t.contig, t.first, t.last) < AMBIGUOUS).any() for t in tiles):
             raise InputError(f"{genome}: no base is left to fold; none was selected, or all are ambiguous")
         log.info("writing %s", output)
-        if _suffix(files[0]) in TRACKS[:4]:
+        if suffix_of(files[0], SUFFIXES) in CURVES:
             _write_tracks(files, opened, tiles, span, threads, chosen)
         else:
             _write_hairpins(files[0], opened, tiles, span, threads, chosen)
@@ -238,7 +238,7 @@ def _write_hairpins(path: Path, genome: Genome, tiles: Sequence[Tile], span: int
 
     hairpins = (hairpin for _, found in _streamed(job, tiles, threads) for hairpin in found)
     with contextlib.closing(hairpins):
-        if _suffix(path).startswith(".gff3"):
+        if suffix_of(path, SUFFIXES).startswith(".gff3"):
             gff3.write_hairpins(path, hairpins, [(contig.name, contig.length) for contig in genome.contigs])
         else:
             bed.write_hairpins(path, hairpins)
@@ -279,7 +279,7 @@ class _Track(Publication):
         contigs = [(contig.name, contig.length) for contig in genome.contigs]
         self._writer: BigWigWriter | bed.BedGraphWriter
         try:
-            if _suffix(path) in (".bw", ".bigwig"):
+            if suffix_of(path, SUFFIXES) in (".bw", ".bigwig"):
                 self._writer = BigWigWriter(path, contigs, step_hint=_RUN)
             else:
                 self._writer = bed.BedGraphWriter(path, contigs)
@@ -333,7 +333,7 @@ def _checked(
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: must be at least 1")
     path = Path(output)
-    if _suffix(path) in TRACKS:
+    if suffix_of(path, SUFFIXES) in TRACKS:
         files = track_files(path, per_strand)
     elif per_strand:
         raise UsageError(f"-o {path} has both strands already; leave out --per-strand")
@@ -346,10 +346,3 @@ def _checked(
         paths.writes_beside("--per-strand", strand, files[0], track=True)
     paths.look()
     return files
-
-
-def _suffix(path: Path) -> str:
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return suffix
-    raise UsageError(f"-o {path}: the name must end in one of {' '.join(SUFFIXES)}")

@@ -17,7 +17,9 @@ from mirscan.formats.bigwig import BigWigWriter, check_bigwig
 from mirscan.formats.intervals import SortedIntervals
 from mirscan.store import ScoreStore
 
-SUFFIXES = (".bw", ".bigwig", ".bedgraph", ".bedgraph.gz", ".bed", ".bed.gz")
+CURVES = (".bw", ".bigwig", ".bedgraph", ".bedgraph.gz")
+"""A value for each base or window."""
+SUFFIXES = (*CURVES, ".bed", ".bed.gz")
 """What a track file may be called, in any case of letters."""
 
 
@@ -76,7 +78,7 @@ def track_files(output: str | os.PathLike[str], per_strand: bool = False) -> tup
         If the suffix is no track's, or strands are asked for apart in a BED, which keeps them apart anyway.
     """
     path = Path(output)
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if not per_strand:
         return (path,)
     if suffix in (".bed", ".bed.gz"):
@@ -94,7 +96,7 @@ def check_format(path: Path, contigs: Sequence[tuple[str, int]]) -> None:
         Naming the file and the contig.
     """
     try:
-        if _suffix(path) in (".bw", ".bigwig"):
+        if suffix_of(path) in (".bw", ".bigwig"):
             check_bigwig(contigs)
         else:
             SortedIntervals(contigs)
@@ -102,17 +104,24 @@ def check_format(path: Path, contigs: Sequence[tuple[str, int]]) -> None:
         raise InputError(f"{path}: {error}") from error
 
 
-def _suffix(path: Path) -> str:
-    for suffix in SUFFIXES:
+def suffix_of(path: Path, suffixes: Sequence[str] = SUFFIXES) -> str:
+    """The one of ``suffixes`` that a file's name ends in, in any case of letters.
+
+    Raises
+    ------
+    UsageError
+        If it ends in none of them.
+    """
+    for suffix in suffixes:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return suffix
-    raise UsageError(f"-o {path}: the name must end in one of {' '.join(SUFFIXES)}")
+    raise UsageError(f"-o {path}: the name must end in one of {' '.join(suffixes)}")
 
 
 def _open_tracks(files: Sequence[Path], store: ScoreStore, stack: contextlib.ExitStack) -> list[_Track]:
     contigs = [(contig.name, contig.length) for contig in store.plan.contigs]
     columns: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
-        np.asarray if _suffix(files[0]) in (".bed", ".bed.gz") else _best_strand,
+        np.asarray if suffix_of(files[0]) in (".bed", ".bed.gz") else _best_strand,
         lambda scores: scores[:, 0],
         lambda scores: scores[:, 1],
     )
@@ -131,7 +140,7 @@ def _best_strand(scores: np.ndarray) -> np.ndarray:
 
 def _writer(path: Path, contigs: list[tuple[str, int]], step: int) -> _Writer:
     try:
-        match _suffix(path):
+        match suffix_of(path):
             case ".bw" | ".bigwig":
                 return BigWigWriter(path, contigs, step_hint=step)
             case ".bedgraph" | ".bedgraph.gz":
