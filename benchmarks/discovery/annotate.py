@@ -34,7 +34,7 @@ from mirscan.training.duplex_labels import PRECURSOR, held_out, label_hairpins
 STEM = "cel_ce10_chrI_II_III_M"
 CHROMOSOMES = ("chrI", "chrII", "chrIII")
 RELATED = 1.5
-"""Known hairpins with so many times the homology of chance count as those that have a relative."""
+"""A known hairpin has a relative if its homology is at least this many times that of chance."""
 
 
 class Chromosome(NamedTuple):

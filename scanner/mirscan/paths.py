@@ -149,7 +149,8 @@ class Paths:
                     continue
                 if folder.kind is TRAINING and use.kind is not None:  # its stages and its weights
                     continue
-                if _is_part(use, folder):
+                assert folder.kind is not None
+                if folder.kind.uses(os.path.relpath(use.real, folder.real), folder.path):
                     raise InputError(f"{use} lies in {folder} under a name that is used there; give another name")
         for use in self._uses:
             if use.written:
@@ -172,12 +173,6 @@ def _check_name(use: _Use) -> None:
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             raise InputError(f"{use} cannot be a path: {error.strerror}; give another name") from error
-
-
-def _is_part(use: _Use, folder: _Use) -> bool:
-    """Whether a path is one of those that a folder of ours consists of."""
-    assert folder.kind is not None
-    return folder.kind.uses(os.path.relpath(use.real, folder.real), folder.path)
 
 
 def _check_above(use: _Use, kept: Mapping[str, _Use]) -> None:

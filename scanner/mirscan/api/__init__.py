@@ -18,7 +18,7 @@ import numpy as np
 
 from mirscan.api.objects import Calls, Evaluation, Model, PathLike, Windows, one_line
 from mirscan.commands.evaluate import compare, judge, scanned
-from mirscan.commands.fold import tile_hairpins
+from mirscan.commands.fold import check_span, tile_hairpins
 from mirscan.commands.score import score_texts
 from mirscan.devices import configure
 from mirscan.errors import InputError, UsageError
@@ -36,7 +36,7 @@ from mirscan.scanning.prepare import prepare
 from mirscan.scanning.results import find_calls
 from mirscan.scanning.run import scan_parts, scorer_of
 from mirscan.structure.hairpins import SPAN
-from mirscan.structure.molecules import LONGEST, read_sequences
+from mirscan.structure.molecules import FOLDERS, LONGEST, read_sequences
 from mirscan.types import STRANDS, Grid, Hairpin
 
 _SHORTEST = 20
@@ -132,8 +132,8 @@ def score(
     InputError
         If a sequence is empty, longer than 2,000 bases or holds other letters, or the weights are missing.
     """
-    if fold_with not in ("viennarna", "hairpins"):
-        raise UsageError(f"fold_with {fold_with!r}: choose viennarna or hairpins")
+    if fold_with not in FOLDERS:
+        raise UsageError(f"fold_with {fold_with!r}: choose {' or '.join(FOLDERS)}")
     with one_line():
         if isinstance(sequences, os.PathLike) or (isinstance(sequences, str) and not _is_sequence(sequences)):
             texts = read_sequences(Path(sequences)).texts
@@ -165,8 +165,7 @@ def hairpins(sequence: str, *, span: int = SPAN, name: str = "sequence") -> list
     list of Hairpin
         Sorted by start; 0-based and half-open, energy in kcal/mol.
     """
-    if not 40 <= span <= 200:
-        raise UsageError(f"span {span}: choose 40 to 200")
+    check_span(span)
     _check_sequence(sequence, "sequence")
     codes = np.minimum(CODE[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)], ABSENT)
     found = tile_hairpins(codes, 0, len(codes), span)

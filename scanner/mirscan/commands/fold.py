@@ -316,6 +316,18 @@ class _Track(Publication):
         self._writer.abort()
 
 
+def check_span(span: int) -> None:
+    """Refuse a length that the recurrence is not made for.
+
+    Raises
+    ------
+    UsageError
+        Naming the shortest and the longest.
+    """
+    if not MIN_SPAN <= span <= MAX_SPAN:
+        raise UsageError(f"--span {span}: choose {MIN_SPAN} to {MAX_SPAN}")
+
+
 def _checked(
     genome: Path | str,
     output: Path | str,
@@ -326,8 +338,7 @@ def _checked(
     threads: int | None,
 ) -> tuple[Path, ...]:
     """The files to write; refuses what cannot work, before anything is read."""
-    if not MIN_SPAN <= span <= MAX_SPAN:
-        raise UsageError(f"--span {span}: choose {MIN_SPAN} to {MAX_SPAN}")
+    check_span(span)
     if min_contig < 0:
         raise UsageError(f"--min-contig {min_contig}: must not be negative")
     if threads is not None and threads < 1:

@@ -7,15 +7,11 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mirscan.errors import InputError
 from mirscan.files.kinds import NEXT, SUMS, WEIGHTS, Kind
 from mirscan.files.removal import entries, few, remove_names
 from mirscan.files.temporary import TEMPORARY, sweep
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("mirscan")
 

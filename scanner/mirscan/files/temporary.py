@@ -47,7 +47,7 @@ def sweep(folder: Path, names: Iterable[str] | None = None) -> None:
 
     Those of ``names``; of any name in a folder of ours.
     """
-    stems = None if names is None else {_stem(name) for name in names}
+    stems, here = None if names is None else {_stem(name) for name in names}, host()
     try:
         there = os.listdir(folder)
     except OSError:
@@ -56,12 +56,13 @@ def sweep(folder: Path, names: Iterable[str] | None = None) -> None:
         found = TEMPORARY.fullmatch(name)
         if not found or (stems is not None and found["stem"] not in stems):
             continue
-        if found["host"] == host() and _is_gone(found["process"]):
+        if found["host"] == here and _is_gone(found["process"]):
             with contextlib.suppress(OSError):  # what cannot be removed stays
                 remove_temporary(folder / name)
 
 
 def remove_temporary(path: Path) -> None:
+    """Remove what has a temporary name: a file, or a folder with what such folders hold."""
     if stat.S_ISDIR(path.lstat().st_mode):
         remove_names(path, _IN_TEMPORARY, WEIGHTS.folders)
         rmdir_if_empty(path)

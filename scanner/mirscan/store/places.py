@@ -34,15 +34,19 @@ def empty_store(url: str | os.PathLike[str]) -> None:
     InputError
         If the folder is no store, or not local.
     """
-    if not is_local(os.fspath(url)):
-        raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
-    empty_folder(local_folder(os.fspath(url)), STORE)
+    empty_folder(_removable(url), STORE)
 
 
 def remove_store(url: str | os.PathLike[str]) -> None:
     """As `empty_store`, and the folder goes too if nothing else lies there."""
-    empty_store(url)
-    remove_folder(local_folder(os.fspath(url)), STORE)
+    remove_folder(_removable(url), STORE)
+
+
+def _removable(url: str | os.PathLike[str]) -> Path:
+    """The folder of a local store."""
+    if not is_local(os.fspath(url)):
+        raise InputError(f"{url}: --fresh deletes local stores only; delete it yourself or use another --store")
+    return local_folder(os.fspath(url))
 
 
 def claim_store(folder: Path, main: Path | None = None) -> None:
